@@ -1,0 +1,118 @@
+"""What holds for every test.
+
+- Examples of property tests are the same in every run; `HYPOTHESIS_PROFILE=thorough` draws fresh
+  ones and more of them.
+- A test that needs something of the machine says so with a `needs_…` marker. Where that is
+  missing the test is skipped with the reason, except in CI (environment variable `CI` set): there
+  a skip is a failure, because nobody would see it.
+- A log record of WARNING or above that the test did not announce with `allow_logs` fails it.
+"""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+IN_CI = bool(os.environ.get("CI"))
+
+hypothesis.settings.register_profile(
+    "default", derandomize=True, deadline=None, max_examples=60, database=None
+)
+hypothesis.settings.register_profile(
+    "thorough", deadline=None, max_examples=3000, database=None, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
+
+
+# ---------------------------------------------------------------------- means of the machine
+
+
+def peers_folder() -> Path:
+    """Where `make peers` puts what it builds: outside the checkout, so that it outlives it."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("IPFS_MFS_PEERS") or Path(cache) / "ipfs-mfs-peers")
+
+
+def _missing_root() -> str | None:
+    return None if os.geteuid() == 0 else "runs as root only"
+
+
+def _missing_fuse() -> str | None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse cannot be opened"
+    return None if shutil.which("fusermount3") else "fusermount3 is not installed"
+
+
+def _missing_node() -> str | None:
+    if not shutil.which("node") or not shutil.which("npm"):
+        return "node and npm are not installed"
+    return None
+
+
+def _missing_peers() -> str | None:
+    return None if (peers_folder() / "bin" / "ipfs").exists() else "run `make peers` first"
+
+
+MISSING = {
+    "needs_root": _missing_root,
+    "needs_fuse": _missing_fuse,
+    "needs_node": _missing_node,
+    "needs_peers": _missing_peers,
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, missing in MISSING.items():
+        if item.get_closest_marker(marker) and (reason := missing()):
+            pytest.skip(f"{marker}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def peers_bin() -> Path:
+    """The folder of the built peers' binaries."""
+    return peers_folder() / "bin"
+
+
+# --------------------------------------------------------------------- a skip in CI is red
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {item.nodeid}: {call.excinfo and call.excinfo.value}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {collector.nodeid}: {report.longrepr}"
+    return report
+
+
+# ------------------------------------------------------------------------ unexpected noise
+
+
+@pytest.fixture(autouse=True)
+def no_unexpected_logs(request: pytest.FixtureRequest, caplog) -> Iterator[None]:
+    """Fail a test that logged a warning, an error or a traceback without announcing it."""
+    yield
+    allowed = [re.compile(mark.args[0]) for mark in request.node.iter_markers("allow_logs")]
+    noise = [
+        f"{record.levelname} {record.name}: {record.getMessage()}"
+        for phase in ("setup", "call", "teardown")
+        for record in caplog.get_records(phase)
+        if (record.levelno >= logging.WARNING or record.exc_info)
+        and not any(pattern.search(record.getMessage()) for pattern in allowed)
+    ]
+    if noise:
+        pytest.fail("unexpected log records:\n" + "\n".join(noise))
