@@ -16,7 +16,7 @@ __all__ = ["BLOCK_SIZE_MAX_BYTES", "Block", "BytesLike"]
 
 
 class Block:
-    """An immutable pair. `data` may be a view: it lives as long as the buffer that its maker gave."""
+    """An immutable pair. `data` may be a view, which lives as long as its maker's buffer."""
 
     __slots__ = ("cid", "data")
 
