@@ -1,0 +1,271 @@
+"""What a command may ask of a node, whether the store is opened here or owned by a daemon.
+
+`NodeApi` has two implementations: `node.Node` (this process owns the store) and
+`control.RemoteNode` (a daemon does). One conformance suite runs on both.
+
+All results are plain frozen dataclasses whose field names are those of the messages in
+`proto/ipfs_mfs/node/v1/node.proto` and of `--json`. CIDs are text here (the edge), names and paths
+of entries are bytes, sizes are bytes, times are seconds or nanoseconds as the name says.
+Iterators are lazy and hold a lease on what they read; close or exhaust them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ipld.block import Block
+
+
+@dataclass(frozen=True, slots=True)
+class MountInfo:
+    """A mount that is up. `created` is False when it was up before the call."""
+
+    mountpoint: str
+    options: str
+    root: str
+    cid: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who owns the store. `daemon` is False when it is the asking command itself."""
+
+    version: str
+    pid: int
+    store: str
+    daemon: bool
+    log: str
+    mounts: tuple[MountInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RootCid:
+    name: str
+    cid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootInfo:
+    """A root as of now. `entries` counts files, directories and links, the top included."""
+
+    name: str
+    cid: str
+    profile: str
+    size_bytes: int
+    dag_size_bytes: int
+    entries: int
+    snapshots: int
+    quota_bytes: int | None
+    created_ns: int
+    changed_ns: int
+    dirty_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    root: str
+    name: str
+    cid: str
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    changed_ns: int
+    cid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`change` is added, removed or changed."""
+
+    change: str
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """A directory entry; `size_bytes` is the file's content, or None for other kinds."""
+
+    name: bytes
+    cid: str
+    kind: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContentInfo:
+    """What an address names. `dag_size_bytes` counts every block below it as often as it is
+    linked, as Kubo's CumulativeSize does."""
+
+    address: str
+    cid: str
+    kind: str
+    size_bytes: int | None
+    dag_size_bytes: int
+    links: int
+    mode: int | None
+    mtime_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TreeItem:
+    """One step of a walk for `get`: an entry (`path` relative to the address, b'' for itself), or,
+    with `data`, the next bytes of the file entry that came last."""
+
+    path: bytes
+    kind: str
+    size_bytes: int
+    mode: int | None
+    mtime_ns: int | None
+    target: bytes
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an `add` or `import` wrote: blocks that were not there before."""
+
+    blocks_new: int
+    bytes_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class PinInfo:
+    cid: str
+    recursive: bool
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GcSummary:
+    """With `dry_run` nothing was removed and the numbers say what would be."""
+
+    dry_run: bool
+    blocks_removed: int
+    bytes_removed: int
+    blocks_kept: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `check` found. `where` is a root, snapshot or pin with a path if known."""
+
+    severity: str
+    where: str
+    cid: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSummary:
+    blocks: int
+    bytes_read: int
+    roots: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def damaged(self) -> bool:
+        return any(finding.severity == "damaged" for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class CompactSummary:
+    segments_freed: int
+    bytes_moved: int
+    bytes_freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatsSummary:
+    """Exact numbers. `used_bytes` counts segments in use, `live_bytes` what is reachable in them
+    by key, `free_bytes` what can still be written after compaction."""
+
+    store: str
+    device_bytes: int
+    used_bytes: int
+    live_bytes: int
+    dead_bytes: int
+    free_bytes: int
+    blocks: int
+    segments: int
+    segments_free: int
+    roots: int
+    snapshots: int
+    pins: int
+    daemon_pid: int
+    mounts: tuple[MountInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far long work is; `total` is 0 while it is unknown."""
+
+    done: int
+    total: int
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class Ingest(Protocol):
+    """Blocks on their way in. Everything given is safe from gc until the end of the `with`.
+    Leaving it without `finish` keeps nothing alive: gc takes the blocks."""
+
+    def __enter__(self) -> "Ingest": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def put_many(self, blocks: "Iterable[Block]") -> int:
+        """How many were new; 0 where that is only known at the end. Raises StoreFull."""
+
+    def finish(self, pins: Sequence[str]) -> IngestReport:
+        """Pins these CIDs recursively and returns when blocks and pins are durable."""
+
+
+class NodeApi(Protocol):
+    """Raises the errors of all layers; those of a daemon arrive as the same classes."""
+
+    def close(self) -> None: ...
+    def info(self) -> NodeInfo: ...
+    def mount(self, mountpoint: str, options: str) -> MountInfo: ...
+    def umount(self, mountpoint: str) -> None: ...
+    def sync(self, root: str | None) -> list[RootCid]: ...
+
+    def root_create(
+        self, name: str, profile: str | None, quota_bytes: int | None, cid: str | None
+    ) -> RootInfo: ...
+    def root_list(self) -> list[RootInfo]: ...
+    def root_stat(self, name: str) -> RootInfo: ...
+    def root_drop(self, name: str) -> None: ...
+    def root_rename(self, name: str, new_name: str) -> RootInfo: ...
+    def root_snapshot(self, name: str, snapshot: str) -> SnapshotInfo: ...
+    def root_snapshots(self, name: str) -> list[SnapshotInfo]: ...
+    def root_clone(self, name: str, snapshot: str | None, new_name: str) -> RootInfo: ...
+    def root_restore(self, name: str, snapshot: str) -> RootInfo: ...
+    def root_diff(self, first: str, second: str) -> Iterator[Difference]: ...
+    def root_log(self, name: str) -> list[HistoryEntry]: ...
+
+    def ingest(self) -> Ingest: ...
+    def stat(self, address: str) -> ContentInfo: ...
+    def ls(self, address: str) -> Iterator[EntryInfo]: ...
+    def cat(self, address: str, offset: int, length: int | None) -> Iterator[bytes]: ...
+    def tree(self, address: str) -> Iterator[TreeItem]: ...
+    def export(self, address: str, since: str | None) -> Iterator[bytes]: ...
+
+    def pin_add(self, address: str, recursive: bool, name: str) -> PinInfo: ...
+    def pin_rm(self, address: str) -> PinInfo: ...
+    def pin_ls(self) -> list[PinInfo]: ...
+    def gc(self, dry_run: bool, progress: ProgressCallback) -> GcSummary: ...
+    def check(self, progress: ProgressCallback) -> CheckSummary: ...
+    def compact(self, progress: ProgressCallback) -> CompactSummary: ...
+    def stats(self) -> StatsSummary: ...
