@@ -13,10 +13,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.interop import judges
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -32,12 +33,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "defaul
 # ---------------------------------------------------------------------- means of the machine
 
 
-def peers_folder() -> Path:
-    """Where `make peers` puts what it builds: outside the checkout, so that it outlives it."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("IPFS_MFS_PEERS") or Path(cache) / "ipfs-mfs-peers")
-
-
 def _missing_root() -> str | None:
     return None if os.geteuid() == 0 else "runs as root only"
 
@@ -51,11 +46,11 @@ def _missing_fuse() -> str | None:
 def _missing_node() -> str | None:
     if not shutil.which("node") or not shutil.which("npm"):
         return "node and npm are not installed"
-    return None
+    return None if (judges.node_folder() / "node_modules").exists() else "run `make peers` first"
 
 
 def _missing_peers() -> str | None:
-    return None if (peers_folder() / "bin" / "ipfs").exists() else "run `make peers` first"
+    return None if judges.kubo().exists() else "run `make peers` first"
 
 
 MISSING = {
@@ -70,12 +65,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, missing in MISSING.items():
         if item.get_closest_marker(marker) and (reason := missing()):
             pytest.skip(f"{marker}: {reason}")
-
-
-@pytest.fixture(scope="session")
-def peers_bin() -> Path:
-    """The folder of the built peers' binaries."""
-    return peers_folder() / "bin"
 
 
 # --------------------------------------------------------------------- a skip in CI is red
