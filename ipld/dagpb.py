@@ -108,6 +108,17 @@ def decode(buffer: BytesLike) -> Node:
         raise MalformedDagPb(str(error)) from None
 
 
+def only_data(block: bytes) -> tuple[int, int] | None:
+    """Where the data starts and ends in a block that holds nothing else: a leaf, without a copy."""
+    if not block or block[0] != _TAG_DATA:
+        return None
+    try:
+        size, start = _read_size(block, 1)
+    except (IndexError, ValueError):
+        return None
+    return (start, start + size) if start + size == len(block) else None
+
+
 def _decode_node(block: bytes) -> Node:
     links: list[Link] = []
     data: bytes | None = None

@@ -4,7 +4,7 @@
                    fanout = 6; mode = 7; mtime = 8 { Seconds = 1; fixed32 Nanoseconds = 2 } }
 
 Fields are written in this order, `blocksizes` unpacked, `mode` and `mtime` only when set; CIDs
-depend on it. Reading refuses unknown fields, wrong wire types and fields out of order. A file's `filesize`
+depend on it. Reading refuses unknown fields, wrong wire types and wrong order. A file's `filesize`
 must be its own content plus its `blocksizes`, and there must be one blocksize for each link.
 Source: specs.ipfs.tech/unixfs, version 1.5; where it and Kubo differ, Kubo's bytes.
 """
