@@ -15,6 +15,7 @@
         │   ├── BlockTooLarge
         │   ├── IdentityTooLong
         │   ├── FanoutTooLarge
+        │   ├── HashExhausted
         │   └── TooDeep
         ├── MalformedNode
         │   ├── MalformedDagPb
@@ -89,6 +90,10 @@ class IdentityTooLong(LimitExceeded):
 
 class FanoutTooLarge(LimitExceeded):
     """A HAMT shard with more than 1024 slots."""
+
+
+class HashExhausted(LimitExceeded):
+    """Names that collide in every bit of the HAMT's hash: no shard can hold both."""
 
 
 class TooDeep(LimitExceeded):
