@@ -1,0 +1,382 @@
+"""The file system on libfuse, through pyfuse3.
+
+Invariants:
+- Only FUSEError leaves a handler: pyfuse3 ends the mount on anything else. An error of the layers
+  below becomes its errno; an unexpected exception becomes EIO, a logged traceback and a count.
+- The event loop never waits for the device: see `pace` for what runs where. Every call that is
+  handed to a thread has a deadline, because pyfuse3 cannot pass on the kernel's interrupts and a
+  process waiting for an answer cannot be killed.
+- pyfuse3 keeps its session in module globals: one mount per process. `mount.py` guards that.
+
+Threads: handlers run in the thread of `trio.run`; notifications may come from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import TypeVar, cast
+
+import pyfuse3
+import trio
+from pyfuse3 import (
+    EntryAttributes,
+    FileInfo,
+    FUSEError,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
+
+from fusefs.errno import errno_of
+from fusefs.errors import HandlerTimedOut
+from fusefs.filesystem import FileSystem
+from fusefs.pace import Pace
+from mfs.node import Stat
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+ENTRY_TIMEOUT_S = 3600.0
+"""How long the kernel trusts names and attributes. Long, because this program is the only writer
+and tells the kernel about changes that do not come through it."""
+VIRTUAL_TIMEOUT_S = 1.0
+"""For names in virtual directories, which the program's commands add and remove."""
+DEADLINE_S = 30.0
+SYNC_DEADLINE_S = 300.0
+"""For calls that write out what others left dirty, which a slow device makes long and not wrong."""
+WORKER_COUNT = 32
+SYNC_WORKER_COUNT = 16
+BIG_TRANSFER_BYTES = 128 << 10
+"""From this size on, hashing and copying pay for the hand-over to a thread, where they run beside
+the loop (hashlib lets go of the interpreter's lock)."""
+
+
+class Counters:
+    """What went wrong since the mount; for `stats` and for tests."""
+
+    def __init__(self) -> None:
+        self.unexpected_errors = 0
+        self.timeouts = 0
+
+
+class _Outcome:
+    """What a worker's call came to, and whether anybody still waits for it.
+
+    Whoever comes second, the worker or the deadline, finds out under the lock; so a handle opened
+    too late is closed again instead of staying open for ever.
+    """
+
+    __slots__ = ("abandoned", "done", "lock", "value")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.abandoned = False
+        self.done = False
+        self.value: object = None
+
+
+class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not seen as typed
+    """pyfuse3's handlers: convert, decide where to run, convert back."""
+
+    supports_dot_lookup = False
+    """The trees answer no "." and ".."; the kernel only asks for them to serve NFS handles."""
+
+    def __init__(self, filesystem: FileSystem) -> None:
+        super().__init__()
+        self.counters = Counters()
+        self._fs = filesystem
+        self._workers = trio.CapacityLimiter(WORKER_COUNT)
+        self._sync_workers = trio.CapacityLimiter(SYNC_WORKER_COUNT)
+        waits = filesystem.write_waits
+        self._lookup = Pace("lookup", DEADLINE_S)
+        self._attributes = Pace("attributes", DEADLINE_S)
+        self._names = Pace("names", DEADLINE_S)
+        self._open = Pace("open", DEADLINE_S)
+        self._close = Pace("close", SYNC_DEADLINE_S, always_threaded=filesystem.close_waits)
+        self._small_read = Pace("read", DEADLINE_S)
+        self._big_read = Pace("read", DEADLINE_S, always_threaded=True)
+        self._small_write = Pace("write", SYNC_DEADLINE_S, always_threaded=waits)
+        self._big_write = Pace("write", SYNC_DEADLINE_S, always_threaded=True)
+        self._list = Pace("readdir", DEADLINE_S)
+        self._sync = Pace("fsync", SYNC_DEADLINE_S, always_threaded=True)
+        self._facts = Pace("facts", SYNC_DEADLINE_S, always_threaded=True)
+
+    # ------------------------------------------------------------------- running a call
+
+    async def _call(
+        self, pace: Pace, function: Callable[..., T], *args: object, undo: object = None
+    ) -> T:
+        """Run `function(*args)` where `pace` says; every failure comes out as FUSEError."""
+        try:
+            if pace.goes_to_thread():
+                return await self._in_thread(pace, function, args, undo)
+            started = perf_counter()
+            try:
+                return function(*args)
+            finally:
+                pace.took(perf_counter() - started)
+        except Exception as error:  # noqa: BLE001  # the edge: nothing else may reach pyfuse3
+            raise FUSEError(self._errno(pace, error)) from None
+
+    def _errno(self, pace: Pace, error: Exception) -> int:
+        code = errno_of(error)
+        if code is not None:
+            return code
+        self.counters.unexpected_errors += 1
+        log.error("%s failed unexpectedly; the caller gets EIO", pace.name, exc_info=error)
+        return errno.EIO
+
+    async def _in_thread(
+        self, pace: Pace, function: Callable[..., T], args: tuple[object, ...], undo: object
+    ) -> T:
+        outcome = _Outcome()
+        limiter = self._sync_workers if pace.deadline_s == SYNC_DEADLINE_S else self._workers
+
+        def work() -> float:
+            started = perf_counter()
+            value = function(*args)
+            duration_s = perf_counter() - started
+            with outcome.lock:
+                outcome.value, outcome.done = value, True
+                late = outcome.abandoned
+            if late and callable(undo):
+                undo(value)
+            return duration_s
+
+        with trio.move_on_after(pace.deadline_s):
+            pace.took(await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter))
+        with outcome.lock:
+            outcome.abandoned = not outcome.done
+        if outcome.abandoned:
+            self.counters.timeouts += 1
+            raise HandlerTimedOut(f"{pace.name}: no answer within {pace.deadline_s:g} s")
+        return cast(T, outcome.value)
+
+    # ------------------------------------------------------------------ names and attributes
+
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        try:
+            stat = await self._call(self._lookup, self._fs.lookup, parent_inode, name)
+        except FUSEError as error:
+            if error.errno != errno.ENOENT or not self._fs.remembers_missing(parent_inode):
+                raise
+            missing = EntryAttributes()
+            missing.st_ino = 0
+            missing.entry_timeout = ENTRY_TIMEOUT_S
+            return missing
+        return self._entry(stat)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        try:
+            self._fs.forget(inode_list)
+        except Exception as error:  # noqa: BLE001  # forget has no answer that could carry an error
+            self._errno(self._lookup, error)
+
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(await self._call(self._attributes, self._fs.getattr, inode))
+
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        changes: dict[str, int] = {}
+        if fields.update_mode:
+            changes["mode"] = attr.st_mode & 0o7777
+        if fields.update_uid:
+            changes["uid"] = attr.st_uid
+        if fields.update_gid:
+            changes["gid"] = attr.st_gid
+        if fields.update_size:
+            changes["size"] = attr.st_size
+        if fields.update_atime:
+            changes["atime_ns"] = attr.st_atime_ns
+        if fields.update_mtime:
+            changes["mtime_ns"] = attr.st_mtime_ns
+        if fields.update_ctime:
+            changes["ctime_ns"] = attr.st_ctime_ns
+        return self._entry(
+            await self._call(self._attributes, self._fs.setattr, inode, changes, ctx.uid)
+        )
+
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return await self._call(self._attributes, self._fs.readlink, inode)
+
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(
+            await self._call(
+                self._names, self._fs.mknod, parent_inode, name, mode, rdev, ctx.uid, ctx.gid
+            )
+        )
+
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(
+            await self._call(
+                self._names, self._fs.mkdir, parent_inode, name, mode, ctx.uid, ctx.gid
+            )
+        )
+
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(
+            await self._call(
+                self._names, self._fs.symlink, parent_inode, name, target, ctx.uid, ctx.gid
+            )
+        )
+
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(
+            await self._call(self._names, self._fs.link, inode, new_parent_inode, new_name)
+        )
+
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._call(self._names, self._fs.unlink, parent_inode, name)
+
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._call(self._names, self._fs.rmdir, parent_inode, name)
+
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        await self._call(
+            self._names,
+            self._fs.rename,
+            parent_inode_old,
+            name_old,
+            parent_inode_new,
+            name_new,
+            flags,
+        )
+
+    # ------------------------------------------------------------------------------ files
+
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        handle, stat = await self._call(
+            self._open,
+            self._fs.create,
+            parent_inode,
+            name,
+            mode,
+            flags,
+            ctx.uid,
+            ctx.gid,
+            undo=lambda created: self._fs.release(created[0]),
+        )
+        return FileInfo(fh=handle, keep_cache=True), self._entry(stat)
+
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        handle = await self._call(
+            self._open, self._fs.open, inode, flags, ctx.uid, undo=self._fs.release
+        )
+        return FileInfo(fh=handle, keep_cache=True)
+
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        pace = self._small_read if size < BIG_TRANSFER_BYTES else self._big_read
+        data = await self._call(pace, self._fs.read, fh, off, size)
+        return data  # type: ignore[return-value]  # any buffer will do; pyfuse3 says bytes
+
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        pace = self._small_write if len(buf) < BIG_TRANSFER_BYTES else self._big_write
+        return await self._call(pace, self._fs.write, fh, off, buf)
+
+    async def flush(self, fh: int) -> None:
+        if not self._fs.close_waits:
+            # The kernel takes this for "never needed" and saves a round trip on every close(2).
+            raise FUSEError(errno.ENOSYS)
+        await self._call(self._close, self._fs.flush, fh)
+
+    async def release(self, fh: int) -> None:
+        await self._call(self._close, self._fs.release, fh)
+
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._call(self._sync, self._fs.fsync, fh)
+
+    # ------------------------------------------------------------------------ directories
+
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        return await self._call(
+            self._open, self._fs.opendir, inode, undo=self._fs.releasedir
+        )
+
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        def emit(name: bytes, stat: Stat, next_id: int) -> bool:
+            accepted: bool = pyfuse3.readdir_reply(token, name, self._entry(stat), next_id)
+            return accepted
+
+        await self._call(self._list, self._fs.readdir, fh, start_id, emit)
+
+    async def releasedir(self, fh: int) -> None:
+        await self._call(self._close, self._fs.releasedir, fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._call(self._sync, self._fs.fsyncdir, fh)
+
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        facts = await self._call(self._attributes, self._fs.statfs)
+        reply = StatvfsData()
+        reply.f_bsize = reply.f_frsize = facts.block_size_bytes
+        reply.f_blocks = facts.blocks
+        reply.f_bfree = facts.blocks_free
+        reply.f_bavail = facts.blocks_available
+        reply.f_files = facts.files
+        reply.f_ffree = reply.f_favail = facts.files_free
+        reply.f_namemax = facts.name_size_max_bytes
+        return reply
+
+    # ------------------------------------------------------------------------- attributes
+
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        pace = self._facts if name.startswith(b"ipfs.") else self._attributes
+        return await self._call(pace, self._fs.getxattr, inode, name)
+
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await self._call(self._attributes, self._fs.setxattr, inode, name, value)
+
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        return await self._call(self._attributes, self._fs.listxattr, inode)
+
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._call(self._attributes, self._fs.removexattr, inode, name)
+
+    # -------------------------------------------------------------------------- converting
+
+    def _entry(self, stat: Stat) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = stat.ino
+        entry.generation = stat.generation
+        entry.st_mode = stat.mode
+        entry.st_nlink = stat.nlink
+        entry.st_uid = stat.uid
+        entry.st_gid = stat.gid
+        entry.st_rdev = stat.rdev
+        entry.st_size = stat.size
+        entry.st_blocks = stat.blocks
+        entry.st_blksize = BLOCK_SIZE_HINT_BYTES
+        entry.st_atime_ns = stat.atime_ns
+        entry.st_mtime_ns = stat.mtime_ns
+        entry.st_ctime_ns = stat.ctime_ns
+        entry.entry_timeout = entry.attr_timeout = ENTRY_TIMEOUT_S
+        return entry

@@ -1,0 +1,67 @@
+"""Directories that exist only in a mount: the list of roots, and each root's `.snapshots`.
+
+Their inode numbers are the mount's own, not a tree's. They answer what a tree answers about a
+directory; whatever would change them is EPERM, because roots and snapshots are made by commands.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from fusefs.attrs import virtual_directory
+from fusefs.errors import NoSuchAttribute, NoSuchName, OperationNotPermitted
+from mfs.node import Stat
+
+Listing = list[tuple[bytes, int, int]]
+
+
+class VirtualTree:
+    """All virtual directories of one mount. `children` lists one, by its inode."""
+
+    read_only = True
+
+    def __init__(self, children: Callable[[int], Listing]) -> None:
+        self._children = children
+        self._made_ns = time.time_ns()
+        self._uid, self._gid = os.geteuid(), os.getegid()
+
+    def getattr(self, ino: int) -> Stat:
+        return virtual_directory(ino, self._made_ns, self._uid, self._gid)
+
+    def readdir(self, ino: int) -> Listing:
+        return self._children(ino)
+
+    def open(self, ino: int) -> None:
+        """Nothing to count: a virtual directory lives as long as the mount."""
+
+    def release(self, ino: int) -> None:
+        """See `open`."""
+
+    def fsync(self, ino: int) -> None:
+        """Nothing here is ever dirty."""
+
+    def listxattr(self, ino: int) -> list[bytes]:  # noqa: ARG002  # a tree's signature
+        return []
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:  # noqa: ARG002  # a tree's signature
+        raise NoSuchAttribute(name.decode(errors="replace"))
+
+    def readlink(self, ino: int) -> bytes:
+        raise NoSuchName(f"inode {ino} is no symbolic link")
+
+    def _refuse(self, *_args: object, **_changes: object) -> NoReturn:
+        raise OperationNotPermitted(
+            "roots and snapshots are made and dropped by `ipfs-mfs root`, not through the mount"
+        )
+
+    setattr = create = mknod = mkdir = symlink = link = _refuse
+    unlink = rmdir = rename = setxattr = removexattr = read = write = _refuse
+
+
+def directory_entry(name: str, inode: int) -> tuple[bytes, int, int]:
+    """One line of a listing."""
+    return name.encode(), inode, modes.S_IFDIR
