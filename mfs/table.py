@@ -25,7 +25,6 @@ from typing import NamedTuple
 from ipld.block import Block, BytesLike
 from mfs import table_node
 from mfs.table_node import (
-    JOIN_SIZE_BYTES,
     KEY_SIZE_MAX_BYTES,
     VALUE_SIZE_MAX_BYTES,
     MalformedTable,
@@ -196,7 +195,7 @@ class Table:
         at = 0
         while at < len(children) and len(children) > 1:
             child = children[at]
-            if isinstance(child, bytes) or child.size_bytes >= JOIN_SIZE_BYTES:
+            if isinstance(child, bytes) or child.size_bytes >= table_node.JOIN_SIZE_BYTES:
                 at += 1
                 continue
             left = max(0, at - 1)

@@ -84,7 +84,7 @@ class Node:
         if self.size_bytes <= SPLIT_SIZE_BYTES or len(self.keys) == 1:
             yield self
             return
-        ends = list(accumulate(self._item_sizes()))
+        ends = list(accumulate(self.item_sizes()))
         total = ends[-1]
         parts = -(-total // TARGET_SIZE_BYTES)
         cuts = {bisect_left(ends, total * part // parts) + 1 for part in range(1, parts)}
@@ -95,7 +95,8 @@ class Node:
         """Both nodes' content in one."""
         return Node(self.level, self.keys + right.keys, self.items + right.items)
 
-    def _item_sizes(self) -> Iterator[int]:
+    def item_sizes(self) -> Iterator[int]:
+        """What each key and its item take in the encoded node."""
         if self.level:
             return (len(key) + _INNER_ITEM_BYTES for key in self.keys)
         pairs = zip(self.keys, self.items, strict=True)
@@ -122,10 +123,10 @@ def decode(block: BytesLike) -> Node:
             at += 4 * count
     except struct.error:
         raise MalformedTable("table node is cut short") from None
-    ends = list(accumulate(lengths, initial=at))
-    if ends[-1] != len(packed):
+    if at + sum(lengths) != len(packed):
         raise MalformedTable("table node's lengths do not add up to its size")
-    pieces = [packed[start:end] for start, end in pairwise(ends)]
+    # One C call that cuts all pieces: slicing each takes twice as long.
+    pieces = list(struct.unpack_from("%ds" * len(lengths) % lengths, packed, at))
     keys, items = pieces[:count], pieces[count:] if level == 0 else links
     if len(items) != count or not all(map(lt, keys, keys[1:])):
         raise MalformedTable("table node's keys do not ascend, or do not match its links")
