@@ -240,11 +240,23 @@ class _Edit:
             below = children(old.cid, self._get)
         elif index == 0 and level == self._old_depth + 1:
             below = [self._old_root]
-        built = []
-        for child in range(-(-(new_end - first) // (span // links_max))):
-            old_child = below[child] if child < len(below) else None
-            built.append(self._node(level - 1, index * links_max + child, old_child))
+        child_span = span // links_max
+        count = -(-(new_end - first) // child_span)
+        built = below[:count]
+        for child in self._dirty_children(first, new_end, child_span, len(built), count):
+            old_child = built[child] if child < len(built) else None
+            new_child = self._node(level - 1, index * links_max + child, old_child)
+            built[child : child + 1] = [new_child]
         return make_node(built, self._profile, self._put, attributes)
+
+    def _dirty_children(
+        self, first: int, end: int, child_span: int, kept: int, count: int
+    ) -> list[int]:
+        """Children that may differ from the old ones: changed, new, or at the old right edge."""
+        start, stop = bisect_left(self._changed, first), bisect_left(self._changed, end)
+        dirty = {(leaf - first) // child_span for leaf in self._changed[start:stop]}
+        dirty.update(range(max(kept - 1, 0), count))
+        return sorted(dirty)
 
 
 def leaf_links(
