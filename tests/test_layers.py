@@ -1,0 +1,64 @@
+"""The import contracts of pyproject.toml hold, and they are able to fail."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+LINT = Path(sys.executable).parent / "lint-imports"
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LINT, "--no-logo", "--no-cache"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def packages() -> list[str]:
+    return sorted(path.parent.name for path in PROJECT.glob("*/__init__.py"))
+
+
+def test_contracts_are_kept():
+    answer = lint(PROJECT)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_package_has_a_layer():
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    code = {name for name in packages() if name not in {"tests", "benchmarks"}}
+    assert code == set(settings["root_packages"])
+    layers = next(one["layers"] for one in settings["contracts"] if one["type"] == "layers")
+    placed = {name.strip(" ()") for layer in layers for name in layer.split("|")}
+    assert code <= placed
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("ipld", "import blkdev"),
+        ("ipld", "import threading"),
+        ("ipld", "import asyncio"),
+        ("blkdev", "import ipld"),
+        ("blkdev", "import socket"),
+        ("repo", "import mfs"),
+        ("mfs", "import pinning"),
+        ("mfs", "import trio"),
+        ("csi", "import fusefs"),
+        ("csi", "import pyfuse3"),
+        ("fusefs", "import grpc"),
+        ("fusefs", "import ipfs_mfs"),
+    ],
+)
+def test_forbidden_import_is_reported(tmp_path, module, line):
+    for name in packages():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    assert lint(tmp_path).returncode == 0
+    (tmp_path / module / "wrong.py").write_text(line + "\n")
+    answer = lint(tmp_path)
+    assert answer.returncode == 1
+    assert f"{module}.wrong" in answer.stdout
