@@ -99,6 +99,17 @@ def write_car(
     return _write_v1(roots, blocks, write, None)
 
 
+def encode_header(roots: Sequence[bytes]) -> bytes:
+    """The first bytes of a version 1 file, for who pulls a file instead of pushing it."""
+    header = dagcbor.encode({"roots": [dagcbor.Link(root) for root in roots], "version": 1})
+    return varint.encode(len(header)) + header
+
+
+def encode_section_head(block: Block) -> bytes:
+    """What comes before a block's data. Blocks with identity CIDs get no section at all."""
+    return varint.encode(len(block.cid) + len(block.data)) + block.cid
+
+
 class SeekableTarget(Protocol):
     """What `write_car_v2` needs of its target: a binary file opened for writing."""
 
@@ -164,14 +175,13 @@ def _write_v1(
     write: Callable[[BytesLike], object],
     index: IndexBuilder | None,
 ) -> int:
-    header = dagcbor.encode({"roots": [dagcbor.Link(root) for root in roots], "version": 1})
-    head = varint.encode(len(header)) + header
+    head = encode_header(roots)
     write(head)
     offset = len(head)
     for block in blocks:
         if cids.is_identity(block.cid):
             continue
-        head = varint.encode(len(block.cid) + len(block.data)) + block.cid
+        head = encode_section_head(block)
         write(head)
         write(block.data)
         if index is not None:
