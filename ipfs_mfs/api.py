@@ -126,6 +126,14 @@ class TreeItem:
 
 
 @dataclass(frozen=True, slots=True)
+class NewRoot:
+    """A root to make from a CID."""
+
+    name: str
+    cid: str
+
+
+@dataclass(frozen=True, slots=True)
 class IngestReport:
     """What an `add` or `import` wrote: blocks that were not there before."""
 
@@ -142,12 +150,16 @@ class PinInfo:
 
 @dataclass(frozen=True, slots=True)
 class GcSummary:
-    """With `dry_run` nothing was removed and the numbers say what would be."""
+    """With `dry_run` nothing was removed and the numbers say what would be. `missing` lists the
+    first of the blocks that are referred to and not here; `bytes_reclaimed` is the space that can
+    be written again already, before compaction."""
 
     dry_run: bool
     blocks_removed: int
     bytes_removed: int
     blocks_kept: int
+    bytes_reclaimed: int
+    blocks_missing: int
     missing: tuple[str, ...]
 
 
@@ -228,8 +240,9 @@ class Ingest(Protocol):
     def put_many(self, blocks: "Iterable[Block]") -> int:
         """How many were new; 0 where that is only known at the end. Raises StoreFull."""
 
-    def finish(self, pins: Sequence[str]) -> IngestReport:
-        """Pins these CIDs recursively and returns when blocks and pins are durable."""
+    def finish(self, pins: Sequence[str], root: NewRoot | None = None) -> IngestReport:
+        """Pins these CIDs recursively, makes the root, and returns when all of it is durable.
+        Raises BlockUnavailable when a DAG is not complete, and then has named nothing."""
 
 
 class NodeApi(Protocol):

@@ -89,7 +89,8 @@ class LazyGroup(click.Group):
             for name, summary in sorted(self.summaries.items())
             if name.startswith(incomplete)
         ]
-        return names + click.Command.shell_complete(self, ctx, incomplete)
+        # Group.shell_complete would import every command just to read its help.
+        return [*names, *super(click.Group, self).shell_complete(ctx, incomplete)]
 
 
 def verb(

@@ -31,6 +31,8 @@ class Config:
 
     store: Path
     """Block device or plain file that holds everything."""
+    store_is_default: bool = False
+    """Whether nobody named the store; only then may `mount` make it."""
     store_size_bytes: int = 16 << 30
     """Size of a store that `mount` creates by itself; a sparse file takes only what is used."""
     segment_size_bytes: int = 16 << 20
@@ -67,7 +69,8 @@ def load(
         if env.get(variable):
             _take(values, key, env[variable], f"${variable}")
     data_home = _xdg(env, "XDG_DATA_HOME", ".local/share")
-    values.setdefault("store", data_home / PROGRAM / "store.blk")
+    if "store" not in values:
+        values |= {"store": data_home / PROGRAM / "store.blk", "store_is_default": True}
     values.setdefault("runtime_dir", _default_runtime_dir(env))
     values.setdefault("log_dir", _xdg(env, "XDG_STATE_HOME", ".local/state") / PROGRAM)
     return Config(**values)  # type: ignore[arg-type]  # each parser in _KEYS gives the field's type
@@ -76,6 +79,8 @@ def load(
 def with_flags(config: Config, **flags: object) -> Config:
     """The configuration with command-line flags on top; a flag that is None was not given."""
     given = {key: value for key, value in flags.items() if value is not None}
+    if "store" in given:
+        given["store_is_default"] = False
     return replace(config, **given)  # type: ignore[arg-type]  # click has converted the types
 
 
@@ -153,7 +158,9 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "flush_tick": ("flush_tick_s", _seconds),
     "busy_wait": ("busy_wait_s", _seconds),
 }
-assert {field for field, _ in _KEYS.values()} == {field.name for field in fields(Config)}
+assert {field for field, _ in _KEYS.values()} == {field.name for field in fields(Config)} - {
+    "store_is_default"
+}
 
 
 def _xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:

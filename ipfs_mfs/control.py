@@ -230,9 +230,11 @@ class RemoteIngest:
                 self._batch, self._batch_bytes = [], 0
         return 0
 
-    def finish(self, pins: Sequence[str]) -> api.IngestReport:
-        last = pb.IngestRequest(blocks=self._batch, finish=pb.IngestFinish(pins=pins))
-        self._send(last)
+    def finish(self, pins: Sequence[str], root: api.NewRoot | None = None) -> api.IngestReport:
+        finish = pb.IngestFinish(pins=pins)
+        if root is not None:
+            wire.to_message(root, finish.root)
+        self._send(pb.IngestRequest(blocks=self._batch, finish=finish))
         self._send(None)
         return wire.from_message(self._answer(), api.IngestReport)
 
@@ -368,7 +370,9 @@ def _ingest(node: api.NodeApi, requests: Iterator[Any]) -> Any:
         for request in requests:
             sink.put_many([Block.verify(block.cid, block.data) for block in request.blocks])
             if request.HasField("finish"):
-                report = sink.finish(list(request.finish.pins))
+                finish = request.finish
+                root = wire.from_message(finish.root, api.NewRoot)
+                report = sink.finish(list(finish.pins), root if finish.HasField("root") else None)
                 return wire.to_message(report, pb.IngestReport())
     return pb.IngestReport()
 

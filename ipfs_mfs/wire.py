@@ -20,6 +20,7 @@ from ipfs_mfs.errors import RemoteError
 from ipfs_mfs.pb import node_pb2 as pb
 
 T = TypeVar("T")
+_PLAIN = (str, bytes, int, bool, float)
 
 # A status travels in HTTP/2 headers, which gRPC limits to 8 KiB in total.
 ERROR_TEXT_MAX_BYTES = 2048
@@ -53,12 +54,12 @@ def to_message(value: Any, message: Any) -> Any:
 def from_message(message: Any, kind: type[T]) -> T:
     """The dataclass `kind` with the values of `message`."""
     values: dict[str, Any] = {}
-    for name, hint in typing.cast(dict[str, Any], _hints(kind)).items():
+    for name, hint in _hints(kind).items():
         item = getattr(message, name)
         if typing.get_origin(hint) is tuple:
             element = typing.get_args(hint)[0]
             values[name] = tuple(
-                from_message(each, element) if is_dataclass(element) else each for each in item
+                each if element in _PLAIN else from_message(each, element) for each in item
             )
         elif isinstance(hint, types.UnionType) and not message.HasField(name):
             values[name] = None
@@ -70,7 +71,7 @@ def from_message(message: Any, kind: type[T]) -> T:
 
 
 @functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 

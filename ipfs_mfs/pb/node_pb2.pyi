@@ -216,11 +216,21 @@ class Block(_message.Message):
     data: bytes
     def __init__(self, cid: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
+class NewRoot(_message.Message):
+    __slots__ = ("name", "cid")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    cid: str
+    def __init__(self, name: _Optional[str] = ..., cid: _Optional[str] = ...) -> None: ...
+
 class IngestFinish(_message.Message):
-    __slots__ = ("pins",)
+    __slots__ = ("pins", "root")
     PINS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
     pins: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, pins: _Optional[_Iterable[str]] = ...) -> None: ...
+    root: NewRoot
+    def __init__(self, pins: _Optional[_Iterable[str]] = ..., root: _Optional[_Union[NewRoot, _Mapping]] = ...) -> None: ...
 
 class IngestRequest(_message.Message):
     __slots__ = ("blocks", "finish")
@@ -383,18 +393,22 @@ class GcEvent(_message.Message):
     def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., summary: _Optional[_Union[GcSummary, _Mapping]] = ...) -> None: ...
 
 class GcSummary(_message.Message):
-    __slots__ = ("dry_run", "blocks_removed", "bytes_removed", "blocks_kept", "missing")
+    __slots__ = ("dry_run", "blocks_removed", "bytes_removed", "blocks_kept", "bytes_reclaimed", "blocks_missing", "missing")
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_REMOVED_FIELD_NUMBER: _ClassVar[int]
     BYTES_REMOVED_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_KEPT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECLAIMED_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_MISSING_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     dry_run: bool
     blocks_removed: int
     bytes_removed: int
     blocks_kept: int
+    bytes_reclaimed: int
+    blocks_missing: int
     missing: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dry_run: _Optional[bool] = ..., blocks_removed: _Optional[int] = ..., bytes_removed: _Optional[int] = ..., blocks_kept: _Optional[int] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, dry_run: _Optional[bool] = ..., blocks_removed: _Optional[int] = ..., bytes_removed: _Optional[int] = ..., blocks_kept: _Optional[int] = ..., bytes_reclaimed: _Optional[int] = ..., blocks_missing: _Optional[int] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CheckRequest(_message.Message):
     __slots__ = ()
