@@ -120,7 +120,7 @@ def only_data(block: bytes) -> tuple[int, int] | None:
 
 
 def _decode_node(block: bytes) -> Node:
-    links: list[Link] = []
+    links, position = _read_named_links(block, 0)
     data: bytes | None = None
     # Set when data follows links: a second run of links would make the order ambiguous.
     links_closed = False
@@ -129,7 +129,7 @@ def _decode_node(block: bytes) -> Node:
     # CID's and the link's end, by the first six bytes; name and tsize, by the bytes after the CID.
     shapes: dict[bytes, tuple[bytes, int, int]] = {}
     tails: dict[bytes, tuple[bytes, int]] = {}
-    position, end = 0, len(block)
+    end = len(block)
     while position < end:
         shape = shapes.get(block[position : position + 6])
         if shape is not None and not links_closed:
@@ -163,6 +163,50 @@ def _decode_node(block: bytes) -> Node:
         else:
             raise ValueError(f"unknown field (tag byte {tag:#04x})")
     return Node(links, data)
+
+
+def _read_named_links(block: bytes, position: int) -> tuple[list[Link], int]:
+    """The links of an ordinary directory or shard, up to the first that is anything else.
+
+    Ordinary: all three fields, a name, a well-known kind of CID, less than 128 bytes. Returns where
+    it stopped; what stands there is for the general decoder to read or to refuse.
+    """
+    links: list[Link] = []
+    append = links.append
+    try:
+        while block[position] == _TAG_LINK:
+            start, size = position + 2, block[position + 1]
+            cid_end = start + 2 + block[start + 1]
+            cid = block[start + 2 : cid_end]
+            cid_size = len(cid)
+            if not (cid_size == 36 and cid[:4] in _V1_STARTS) and not (
+                cid_size == 34 and cid[:2] == _V0_START
+            ):
+                break
+            name_end = cid_end + 2 + block[cid_end + 1]
+            name = block[cid_end + 2 : name_end]
+            tsize, stop = block[name_end + 1], name_end + 2
+            if tsize >= 0x80:
+                high = block[stop]
+                if high < 0x80:
+                    tsize, stop = tsize + (high << 7) - 0x80, stop + 1
+                else:
+                    tsize, stop = varint.read_protobuf(block, name_end + 1)
+            if (
+                not name
+                or stop != start + size
+                or size >= 0x80
+                or block[start] != _TAG_HASH
+                or block[cid_end] != _TAG_NAME
+                or block[name_end] != _TAG_TSIZE
+            ):
+                break
+            append(_new_tuple(Link, (cid, name, tsize)))
+            position = stop
+    except (IndexError, ValueError):
+        # The block ends here, or does not go on as expected.
+        pass
+    return links, position
 
 
 def _decode_link(block: bytes, position: int, end: int) -> Link:
