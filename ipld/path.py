@@ -48,13 +48,13 @@ def resolve(root_cid: bytes, segments: Sequence[bytes], get: Get) -> Resolved:
 
 def _step_directory(here: Resolved, name: bytes, walked: Sequence[bytes], get: Get) -> Resolved:
     if cids.codec_of(here.cid) != cids.DAG_PB:
-        raise NotADirectory(f"{_text(walked)} has no names below it")
+        raise NotADirectory(f"{_where(walked)} has no names below it")
     try:
         entry = dirdag.lookup(here.cid, name, get)
     except NotADirectory:
-        raise NotADirectory(f"{_text(walked)} is not a directory") from None
+        raise NotADirectory(f"{_where(walked)} is not a directory") from None
     if entry is None:
-        raise PathNotFound(f"no {_text((name,))} in {_text(walked) or 'the root'}")
+        raise PathNotFound(f"no {_where((name,))} in {_where(walked)}")
     return Resolved(entry.cid, entry, (), None)
 
 
@@ -63,18 +63,21 @@ def _step_inside(here: Resolved, name: bytes, walked: Sequence[bytes]) -> Resolv
     container, key = here.value, name.decode(errors="surrogateescape")
     if isinstance(container, dict):
         if key not in container:
-            raise PathNotFound(f"no {key!r} in {_text(walked) or 'the root'}")
+            raise PathNotFound(f"no {_where((name,))} in {_where(walked)}")
         value = container[key]
     elif isinstance(container, list):
-        if not (key.isascii() and key.isdigit() and int(key) < len(container)):
-            raise PathNotFound(f"no item {key!r} in the list {_text(walked) or 'at the root'}")
-        value = container[int(key)]
+        # Shorter than any index that could overflow, and without signs, spaces and leading zeros.
+        if len(key) > 10 or not key.isdecimal() or key != str(index := int(key)):
+            raise PathNotFound(f"{_where(walked)} is a list, {_where((name,))} is no index")
+        if index >= len(container):
+            raise PathNotFound(f"no item {key} in {_where(walked)}")
+        value = container[index]
     else:
-        raise NotADirectory(f"{_text(walked) or 'the root'} has no names below it")
+        raise NotADirectory(f"{_where(walked)} has no names below it")
     if isinstance(value, dagcbor.Link):
         return Resolved(value.cid, None, (), None)
     return Resolved(here.cid, None, (*here.inside, name), value)
 
 
-def _text(segments: Sequence[bytes]) -> str:
-    return b"/".join(segments).decode(errors="backslashreplace")
+def _where(segments: Sequence[bytes]) -> str:
+    return b"/".join(segments).decode(errors="backslashreplace") or "the root"

@@ -1,10 +1,10 @@
 """Walking DAGs: every block below some roots, for gc, export and pinning.
 
-Iterative, so that no DAG exhausts the interpreter's stack. A cycle of real hashes cannot exist; what
-can is a chain of any length, and a small DAG that unfolds to a huge tree when blocks are visited as
-often as they are linked: `depth_max` and `node_max` bound both. Identity CIDs carry their block
-themselves: they are walked through and count towards the limits, but are not yielded, since they
-are neither stored nor sent.
+Iterative, so that no DAG exhausts the interpreter's stack. A cycle of real hashes cannot exist;
+what can is a chain of any length, and a small DAG that unfolds to a huge tree when blocks are
+visited as often as they are linked: `depth_max` and `node_max` bound both. Identity CIDs carry
+their block themselves: they are walked through and count towards the limits, but are not yielded,
+since they are neither stored nor sent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ipld.errors import InvalidParameter, TooDeep, UnsupportedCodec
 from ipld.nodes import Get
 from ipld.varint import BytesLike
 
-# A file of the largest size has 64 levels, a directory tree of the longest path 4096 and its shards.
-DEPTH_MAX = 1 << 16
+# Files have up to 64 levels, paths up to 4096 names with up to 21 shards each.
+DEPTH_MAX = 1 << 17
 # Codecs whose blocks are opaque here: raw has no links, and links in the others keep nothing alive.
 _LEAF_CODECS = frozenset((cids.RAW, cids.LIBP2P_KEY, cids.DAG_JSON))
 
