@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Prove that a bare Debian needs nothing but this checkout and `make`.
+#
+#   deploy/fresh/run.sh [SUITE]       as root; SUITE is bookworm unless told otherwise
+#
+# Builds a minimal Debian root, puts HEAD into it and walks through walk.sh there. All of it
+# happens in mount and process namespaces of its own: whatever goes wrong, no mount and no daemon
+# outlives this script, and the root is removed.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+fail() { printf 'fresh: %s\n' "$*" >&2; exit 1; }
+
+suite="${1:-bookworm}"
+[[ $(id -u) -eq 0 ]] || fail "chroot and mount need root: run me as root"
+command -v mmdebstrap >/dev/null || fail "needs mmdebstrap: apt-get install mmdebstrap"
+
+root="$(mktemp -d /var/tmp/ipfs-mfs-fresh.XXXXXX)"
+trap 'rm -rf --one-file-system "$root"' EXIT
+
+# The machine's own sources, so that a mirror or a proxy of its own is used here too.
+sources=()
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources}; do
+    if [[ -s "$file" ]]; then
+        sources+=("$file")
+    fi
+done
+echo "fresh: making a minimal $suite (a minute)"
+mmdebstrap --quiet --variant=minbase --include=make "$suite" "$root" "${sources[@]}"
+
+# How this machine reaches the network belongs to the machine, not to the project.
+for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+    if [[ -e "$file" ]]; then
+        mkdir -p "$root$(dirname "$file")"
+        cp -L "$file" "$root$file"
+    fi
+done
+mkdir "$root/srv/ipfs-mfs"
+git archive HEAD | tar -x -C "$root/srv/ipfs-mfs"
+
+# --kill-child ends the daemons with the walk; the mounts go with the namespace.
+unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
+    mount -t proc proc "$1/proc"
+    mount --rbind /dev "$1/dev"
+    mount -t tmpfs tmpfs "$1/run"
+    exec env -u PIP_FIND_LINKS -u XDG_CACHE_HOME -u XDG_DATA_HOME -u XDG_RUNTIME_DIR \
+        HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        chroot "$1" bash /srv/ipfs-mfs/deploy/fresh/walk.sh
+' fresh "$root" </dev/null
+echo "fresh: passed"
