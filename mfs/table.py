@@ -19,10 +19,10 @@ of the content would cost a rewrite of neighbours on each change.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ipld.block import Block, BytesLike
+from ipld.nodes import Get, Put
 from mfs import table_node
 from mfs.table_node import (
     KEY_SIZE_MAX_BYTES,
@@ -37,8 +37,6 @@ __all__ = ["CACHE_SIZE_BYTES", "MalformedTable", "NodeCache", "Table"]
 CACHE_SIZE_BYTES = 8 << 20
 """Encoded size of the decoded nodes kept in memory; they take about three times as much there."""
 
-Get = Callable[[bytes], BytesLike]
-Put = Callable[[Block], None]
 NodeCache = Recent[bytes, Node]
 
 

@@ -1,1 +1,1 @@
-"""pinning."""
+"""Keep a CID here."""

@@ -10,6 +10,7 @@
     │   └── StoreFull             no room: delete something and run gc
     └── DataError                 your data or your device
         ├── BlockDamaged          the stored bytes are not the block that the CID names
+        ├── LinksUnreadable       what lies below a block cannot be told
         ├── RefDamaged            a ref's record cannot be read
         └── StoreFailed           the device failed or refuses to be written
 
@@ -60,6 +61,12 @@ class BlockDamaged(_AboutBlock, DataError):
     """The bytes of the block do not hash to its CID; none of them were returned."""
 
     what = "stored bytes do not match the CID (run `ipfs-mfs check`, then import the block again)"
+
+
+class LinksUnreadable(_AboutBlock, DataError):
+    """An intact block has links of a kind that this program does not know."""
+
+    what = "links of this block cannot be followed (drop the pin or root that needs it)"
 
 
 class RefNotFound(RequestError):

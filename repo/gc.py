@@ -7,8 +7,8 @@ the mark or the sweep is followed before anything more is deleted.
 
 A block that is missing below a ref does not stop gc: a DAG may be here in part. What lies below
 the missing block is unknown, so parts of it that are here count as garbage unless another ref
-reaches them. A block that is *damaged* stops gc before it deletes anything, because repairing it
-would bring back references to blocks that gc would have freed.
+reaches them. A block that is *damaged*, or whose links are of an unknown kind, stops gc before it
+deletes anything: repairing it would bring back links to blocks that gc would have freed.
 
 Memory: about 110 bytes for each live block, for its 16-byte fingerprint in a set.
 """
@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from ipld import cid as cids
 from ipld import walk
-from ipld.errors import IpldError
-from repo.errors import BlockNotFound
+from ipld.errors import IpldError, MalformedNode
+from repo.errors import BlockNotFound, LinksUnreadable
 from repo.interface import BlockStore, Progress
 from repo.leases import Leases, fingerprint
 from repo.refs import Refs
@@ -78,7 +78,10 @@ class Mark:
                 self._progress("mark", len(self._live), None)
 
     def follow(self, roots: Iterable[bytes]) -> None:
-        """These blocks and all that is below them are alive. Raises BlockDamaged."""
+        """These blocks and all that is below them are alive.
+
+        Raises BlockDamaged, LinksUnreadable.
+        """
         pending = list(roots)
         while pending:
             cid = pending.pop()
@@ -99,9 +102,11 @@ class Mark:
                 return walk.links_of(cid, data)
         except BlockNotFound:
             return []
-        except IpldError:
+        except MalformedNode:
             # Intact bytes that are no node of their codec: nobody can find a link in them.
             return []
+        except IpldError as error:
+            raise LinksUnreadable(cid) from error
 
     def _report_missing(self, cid: bytes) -> None:
         self.missing_count += 1
@@ -162,7 +167,10 @@ def collect(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> GcReport:
-    """Mark and sweep; the caller runs one at a time and commits. Raises BlockDamaged."""
+    """Mark and sweep; the caller runs one at a time and commits.
+
+    Raises BlockDamaged and LinksUnreadable; nothing that a ref reaches is ever deleted before that.
+    """
     with leases.open() as lease:
         with leases.lock:
             leases.listen(True)

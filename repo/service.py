@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING
 
 from ipld import cid as cids
 from ipld.block import Block
+from repo import gc
 from repo.backend_memory import MemoryBackend
 from repo.errors import BlockNotFound, BlockUnavailable
+from repo.gc import GcReport
 from repo.interface import Backend, Journal, Progress
 from repo.leases import Lease, Leases
 from repo.refs import Refs
 
 if TYPE_CHECKING:
     from blkdev.store import Store
-    from repo.gc import GcReport
 
 _BATCH_COUNT_MAX = 128
 _BATCH_SIZE_MAX_BYTES = 4 << 20
@@ -94,9 +95,10 @@ class Repo:
         self._backend.commit()
 
     def gc(self, *, dry_run: bool = False, progress: Progress | None = None) -> GcReport:
-        """Free what no ref reaches, durably. Raises BlockDamaged and then has freed nothing."""
-        from repo import gc
+        """Free what no ref reaches, durably.
 
+        Raises BlockDamaged, LinksUnreadable or RefDamaged when it cannot tell what is alive.
+        """
         with self._gc_lock:
             report = gc.collect(
                 self.blocks, self.refs, self.leases, dry_run=dry_run, progress=progress

@@ -1,0 +1,185 @@
+"""Blocks on the device engine: the key is the multihash, the value is the block.
+
+The engine's keys have at most 64 bytes, and some multihashes are longer (sha2-512 has 66). Such a
+block is stored under `0x00 + sha2-256 of the multihash`, with the multihash before its bytes. No
+multihash that is stored begins with 0x00, because that is identity. Format: `docs/formats/refs.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from blkdev import errors as engine
+from blkdev.store import Store
+from ipld import cid as cids
+from ipld.block import Block, BytesLike
+from repo.errors import BlockDamaged, BlockNotFound, StoreFailed, StoreFull
+from repo.interface import BlockStats
+from repo.verified import Verified
+
+KEY_SIZE_MAX_BYTES = 64
+_LONG = b"\0"
+
+
+def translated(error: engine.StoreError, cid: bytes | None = None) -> Exception:
+    """The repository's error for one of the engine's, about this block where there is one."""
+    if isinstance(error, engine.StoreFull):
+        return StoreFull()
+    if cid is not None and isinstance(error, engine.KeyNotFound):
+        return BlockNotFound(cid)
+    if cid is not None and isinstance(error, engine.BlockDamaged):
+        return BlockDamaged(cid)
+    return StoreFailed(str(error))
+
+
+class BlkdevBlocks:
+    """A BlockStore; see `repo.interface`. Locks: the engine's own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._verified = Verified()
+
+    def get(self, cid: bytes) -> bytes:
+        multihash = cids.multihash_of(cid)
+        try:
+            data = self._store.get(_key(multihash))
+        except engine.StoreError as error:
+            if cids.is_identity(cid):
+                return cids.identity_data(cid)
+            raise translated(error, cid) from error
+        if len(multihash) > KEY_SIZE_MAX_BYTES:
+            data = data[1 + len(multihash) :]
+        if not self._verified.is_known(multihash):
+            self._verified.check(cid, multihash, data)
+        return data
+
+    def view(self, cid: bytes) -> AbstractContextManager[memoryview]:
+        return _View(self._store, self._verified, cid)
+
+    def has(self, cid: bytes) -> bool:
+        return self._store.has(_key(cids.multihash_of(cid))) or cids.is_identity(cid)
+
+    def size_of(self, cid: bytes) -> int:
+        if cids.is_identity(cid):
+            return len(cids.identity_data(cid))
+        multihash = cids.multihash_of(cid)
+        try:
+            return self._store.size_of(_key(multihash)) - _header_size(multihash)
+        except engine.StoreError as error:
+            raise translated(error, cid) from error
+
+    def put_many(self, blocks: Iterable[Block]) -> int:
+        try:
+            return self._store.put_many(
+                _record(block) for block in blocks if not cids.is_identity(block.cid)
+            )
+        except engine.StoreError as error:
+            raise translated(error) from error
+
+    def delete_many(self, multihashes: Iterable[bytes], *, before: int | None = None) -> int:
+        deleted = list(multihashes)
+        try:
+            return self._store.delete_many(map(_key, deleted), before=before)
+        except engine.StoreError as error:
+            raise translated(error) from error
+        finally:
+            for multihash in deleted:
+                self._verified.forget(multihash)
+
+    def keys(self) -> Iterator[bytes]:
+        # The engine takes its snapshot here, not when the caller asks for the first one.
+        return self._multihashes(self._store.keys())
+
+    def _multihashes(self, keys: Iterator[bytes]) -> Iterator[bytes]:
+        for key in keys:
+            if not key.startswith(_LONG):
+                yield key
+                continue
+            try:
+                with self._store.view(key) as value:
+                    yield bytes(value[1 : 1 + value[0]])
+            except engine.KeyNotFound:
+                continue
+
+    def position(self) -> int:
+        return self._store.position()
+
+    def commit(self) -> None:
+        try:
+            self._store.commit()
+        except engine.StoreError as error:
+            raise translated(error) from error
+
+    def stats(self) -> BlockStats:
+        stats = self._store.stats()
+        return BlockStats(
+            count=stats.block_count,
+            size_bytes=stats.block_bytes,
+            capacity_bytes=stats.capacity_bytes,
+            free_bytes=stats.free_bytes,
+        )
+
+
+class _View:
+    """A verified view of one block, translated errors included."""
+
+    __slots__ = ("_cid", "_context", "_store", "_verified")
+
+    def __init__(self, store: Store, verified: Verified, cid: bytes) -> None:
+        self._store = store
+        self._verified = verified
+        self._cid = cid
+        self._context: AbstractContextManager[memoryview] | None = None
+
+    def __enter__(self) -> memoryview:
+        cid = self._cid
+        if cids.is_identity(cid):
+            return memoryview(cids.identity_data(cid))
+        multihash = cids.multihash_of(cid)
+        context = self._store.view(_key(multihash))
+        try:
+            data = context.__enter__()
+        except engine.StoreError as error:
+            raise translated(error, cid) from error
+        self._context = context
+        if len(multihash) > KEY_SIZE_MAX_BYTES:
+            data = data[1 + len(multihash) :]
+        if not self._verified.is_known(multihash):
+            try:
+                self._verified.check(cid, multihash, data)
+            except BlockDamaged:
+                # The caller never enters its `with`, so nobody else would let go of the segment.
+                data.release()
+                context.__exit__(None, None, None)
+                raise
+        return data
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._context is not None:
+            self._context.__exit__(kind, error, traceback)
+
+
+def _key(multihash: bytes) -> bytes:
+    if len(multihash) <= KEY_SIZE_MAX_BYTES:
+        return multihash
+    return _LONG + hashlib.sha256(multihash).digest()
+
+
+def _header_size(multihash: bytes) -> int:
+    return 0 if len(multihash) <= KEY_SIZE_MAX_BYTES else 1 + len(multihash)
+
+
+def _record(block: Block) -> tuple[bytes, BytesLike]:
+    multihash = cids.multihash_of(block.cid)
+    if len(multihash) <= KEY_SIZE_MAX_BYTES:
+        return multihash, block.data
+    header = bytes((len(multihash),)) + multihash
+    return _key(multihash), b"".join((header, block.data))
