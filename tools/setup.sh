@@ -80,11 +80,12 @@ install_missing_packages() {
             fail "needs root once, and there is no sudo; as root run: $command"
         sudo=(sudo)
     fi
-    say "running: ${sudo[*]} $command"
-    "${sudo[@]}" apt-get update -q ||
+    say "running: ${sudo[*]:+sudo }$command"
+    "${sudo[@]}" apt-get update -qq ||
         fail "apt-get update failed (no network, or no right to); as root run: $command"
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends "${missing_packages[@]}" ||
+        apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing_packages[@]}" \
+        >/dev/null ||
         fail "apt-get failed (see above); as root run: $command"
     missing_packages=()
 }

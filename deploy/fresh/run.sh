@@ -28,13 +28,19 @@ done
 echo "fresh: making a minimal $suite (a minute)"
 mmdebstrap --quiet --variant=minbase --include=make "$suite" "$root" "${sources[@]}"
 
-# How this machine reaches the network belongs to the machine, not to the project.
-for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+# How this machine reaches the network belongs to the machine, not to the project. Its certificates
+# get a name of their own: the package ca-certificates writes the usual one.
+for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do
     if [[ -e "$file" ]]; then
-        mkdir -p "$root$(dirname "$file")"
         cp -L "$file" "$root$file"
     fi
 done
+network=()
+if [[ -e /etc/ssl/certs/ca-certificates.crt ]]; then
+    mkdir -p "$root/etc/ssl"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/machine.crt"
+    network=(PIP_CERT=/etc/ssl/machine.crt SSL_CERT_FILE=/etc/ssl/machine.crt)
+fi
 mkdir "$root/srv/ipfs-mfs"
 git archive HEAD | tar -x -C "$root/srv/ipfs-mfs"
 
@@ -43,8 +49,10 @@ unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
     mount -t proc proc "$1/proc"
     mount --rbind /dev "$1/dev"
     mount -t tmpfs tmpfs "$1/run"
+    root="$1"
+    shift
     exec env -u PIP_FIND_LINKS -u XDG_CACHE_HOME -u XDG_DATA_HOME -u XDG_RUNTIME_DIR \
         HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        chroot "$1" bash /srv/ipfs-mfs/deploy/fresh/walk.sh
-' fresh "$root" </dev/null
+        "$@" chroot "$root" bash /srv/ipfs-mfs/deploy/fresh/walk.sh
+' fresh "$root" "${network[@]}" </dev/null
 echo "fresh: passed"
