@@ -119,9 +119,10 @@ def verb(
 
         text = f"{summary}\n\n{function.__doc__ or ''}"
         lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-        made = click.command(
+        make: Callable[..., click.Command] = click.command(
             name, help=text, short_help=summary, epilog=f"\b\nExamples:\n{lines}", **attrs
-        )(wrapper)
+        )
+        made = make(wrapper)
         made.params.extend(_common_options())
         return made
 

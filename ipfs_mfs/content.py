@@ -83,8 +83,13 @@ def pieces(cid: bytes, get: Get, view: View, offset: int, length: int | None) ->
         with view(block_cid) as block:
             if len(block) < start + take:
                 raise MalformedUnixfs(f"{cids.to_text(block_cid)} is shorter than its parent says")
-            for at in range(start, start + take, CAT_PIECE_BYTES):
-                yield bytes(block[at : min(at + CAT_PIECE_BYTES, start + take)])
+            end = start + take
+            # Copied before they are given away: a slow reader must not hold on to the mapping.
+            copies = [
+                bytes(block[at : min(at + CAT_PIECE_BYTES, end)])
+                for at in range(start, end, CAT_PIECE_BYTES)
+            ]
+        yield from copies
 
 
 def tree(cid: bytes, get: Get, view: View) -> Iterator[TreeItem]:

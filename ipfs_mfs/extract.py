@@ -75,7 +75,7 @@ class _Writer:
         if item.kind == "directory":
             os.mkdir(path)  # noqa: PTH102  # names are bytes, which pathlib does not take
         elif item.kind == "symlink":
-            os.symlink(item.target, path)
+            os.symlink(item.target, path)  # noqa: PTH211  # as above
         else:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._open = os.open(path, flags, 0o666)

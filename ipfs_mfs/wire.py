@@ -9,7 +9,6 @@ Invariants:
 """
 
 import builtins
-import functools
 import importlib
 import types
 import typing
@@ -20,6 +19,8 @@ from ipfs_mfs.errors import RemoteError
 from ipfs_mfs.pb import node_pb2 as pb
 
 T = TypeVar("T")
+# Resolving annotations takes longer than converting a message.
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 _PLAIN = (str, bytes, int, bool, float)
 
 # A status travels in HTTP/2 headers, which gRPC limits to 8 KiB in total.
@@ -70,9 +71,10 @@ def from_message(message: Any, kind: type[T]) -> T:
     return kind(**values)
 
 
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    if kind not in _HINTS:
+        _HINTS[kind] = typing.get_type_hints(kind)
+    return _HINTS[kind]
 
 
 def arguments_of(request: Any) -> dict[str, Any]:
