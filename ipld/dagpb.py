@@ -30,6 +30,8 @@ _TAG_TSIZE = 0x18
 # CIDs whose first four bytes and length prove them valid: no need to take each one apart.
 _V0_START = b"\x12\x20"
 _V1_STARTS = frozenset(bytes((1, codec, 0x12, 0x20)) for codec in (0x55, 0x70, 0x71))
+_V0_HASH_FIELD = b"\x0a\x22" + _V0_START
+_V1_HASH_FIELDS = frozenset(b"\x0a\x24" + start for start in _V1_STARTS)
 _new_tuple = tuple.__new__
 
 
@@ -46,6 +48,16 @@ class Node(NamedTuple):
 
     links: list[Link]
     data: bytes | None
+
+
+class NamedLinks(NamedTuple):
+    """Links in columns, with where each ends: enough to splice others in between."""
+
+    cids: list[bytes]
+    names: list[bytes]
+    tsizes: list[int]
+    ends: list[int]
+    """Offset after each link; each begins where the one before it ends."""
 
 
 def encode(links: Sequence[tuple[bytes, bytes, int]], data: bytes | None) -> bytes:
@@ -120,7 +132,9 @@ def only_data(block: bytes) -> tuple[int, int] | None:
 
 
 def _decode_node(block: bytes) -> Node:
-    links, position = _read_named_links(block, 0)
+    found = named_links(block)
+    links = [_new_tuple(Link, fields) for fields in zip(*found[:3], strict=True)]
+    position = found.ends[-1] if found.ends else 0
     data: bytes | None = None
     # Set when data follows links: a second run of links would make the order ambiguous.
     links_closed = False
@@ -165,26 +179,24 @@ def _decode_node(block: bytes) -> Node:
     return Node(links, data)
 
 
-def _read_named_links(block: bytes, position: int) -> tuple[list[Link], int]:
-    """The links of an ordinary directory or shard, up to the first that is anything else.
+def named_links(block: bytes) -> NamedLinks:
+    """The links that open a directory or shard, up to the first that is not ordinary.
 
-    Ordinary: all three fields, a name, a well-known kind of CID, less than 128 bytes. Returns where
-    it stopped; what stands there is for the general decoder to read or to refuse.
+    Ordinary: all three fields, a name, a well-known kind of CID, less than 128 bytes. What stands
+    where the last one ends is for `decode` to read or to refuse.
     """
-    links: list[Link] = []
-    append = links.append
+    position = 0
+    link_cids, names, tsizes, ends = found = NamedLinks([], [], [], [])
     try:
         while block[position] == _TAG_LINK:
             start, size = position + 2, block[position + 1]
-            cid_end = start + 2 + block[start + 1]
-            cid = block[start + 2 : cid_end]
-            cid_size = len(cid)
-            if not (cid_size == 36 and cid[:4] in _V1_STARTS) and not (
-                cid_size == 34 and cid[:2] == _V0_START
-            ):
+            if block[start : start + 6] in _V1_HASH_FIELDS:
+                cid_end = start + 38
+            elif block[start : start + 4] == _V0_HASH_FIELD:
+                cid_end = start + 36
+            else:
                 break
             name_end = cid_end + 2 + block[cid_end + 1]
-            name = block[cid_end + 2 : name_end]
             tsize, stop = block[name_end + 1], name_end + 2
             if tsize >= 0x80:
                 high = block[stop]
@@ -192,21 +204,24 @@ def _read_named_links(block: bytes, position: int) -> tuple[list[Link], int]:
                     tsize, stop = tsize + (high << 7) - 0x80, stop + 1
                 else:
                     tsize, stop = varint.read_protobuf(block, name_end + 1)
+            name = block[cid_end + 2 : name_end]
             if (
-                not name
-                or stop != start + size
+                stop != start + size
                 or size >= 0x80
-                or block[start] != _TAG_HASH
+                or not name
                 or block[cid_end] != _TAG_NAME
                 or block[name_end] != _TAG_TSIZE
             ):
                 break
-            append(_new_tuple(Link, (cid, name, tsize)))
+            link_cids.append(block[start + 2 : cid_end])
+            names.append(name)
+            tsizes.append(tsize)
+            ends.append(stop)
             position = stop
     except (IndexError, ValueError):
         # The block ends here, or does not go on as expected.
         pass
-    return links, position
+    return found
 
 
 def _decode_link(block: bytes, position: int, end: int) -> Link:
