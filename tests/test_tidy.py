@@ -33,7 +33,7 @@ REGISTRY_HOSTS = re.compile(
         )
     )
 )  # fmt: skip
-MACHINE_PATHS = re.compile(r"(?<![\w.$}])/(wo" + r"rk|fa" + r"rm|opt/wheels|root|home/\w+)/")
+MACHINE_PATHS = re.compile(r"(?<![\w.$}])/(wo" + r"rk|fa" + r"rm|opt/wheels)/")
 SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore)(?P<rest>.*)$")
 REASONED = re.compile(r"(:\s*[A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)*|\[[a-z-]+(, ?[a-z-]+)*\])\s+#\s+\S")
 

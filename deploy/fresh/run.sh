@@ -39,7 +39,9 @@ network=()
 if [[ -e /etc/ssl/certs/ca-certificates.crt ]]; then
     mkdir -p "$root/etc/ssl"
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/machine.crt"
-    network=(PIP_CERT=/etc/ssl/machine.crt SSL_CERT_FILE=/etc/ssl/machine.crt)
+    for name in PIP_CERT SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE; do
+        network+=("$name=/etc/ssl/machine.crt")
+    done
 fi
 mkdir "$root/srv/ipfs-mfs"
 git archive HEAD | tar -x -C "$root/srv/ipfs-mfs"
