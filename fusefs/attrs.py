@@ -27,6 +27,8 @@ BLOCK_SIZE_HINT_BYTES = 128 << 10
 daemon and back, so the usual 4 KiB would make buffered copies several times slower; the leaf size
 of 1 MiB would make every open FILE that large and every fseek read as much."""
 
+STATFS_BLOCK_BYTES = 4096
+
 Present = Callable[[Stat], Stat]
 
 

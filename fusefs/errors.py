@@ -15,7 +15,6 @@
     │       ├── ReadOnlyView           EROFS  a snapshot, a CID or a read-only mount
     │       ├── NoSuchName             ENOENT no root or snapshot has this name
     │       ├── NoSuchAttribute        ENODATA no such virtual attribute here
-    │       ├── AttributeUnsupported   EOPNOTSUPP a namespace that is not stored
     │       ├── CrossesTrees           EXDEV  a rename or a link from one root to another
     │       ├── InvalidRequest         EINVAL flags that contradict each other
     │       ├── BadHandle              EBADF  a handle that is not open, or not open for this
@@ -27,6 +26,7 @@
         ├── AllowOtherForbidden      /etc/fuse.conf does not have user_allow_other
         ├── StaleMountStuck          a dead mount that could not be removed
         ├── MountFailed              the kernel said no for another reason
+        ├── SyncTimedOut             the last sync of a mount takes too long
         └── HandlerTimedOut          ETIMEDOUT the store did not answer within the deadline
 
 Our bugs are not in the tree: the transport logs them with a traceback and answers EIO.
@@ -127,10 +127,6 @@ class NoSuchAttribute(OperationError):
     """A virtual attribute that this file does not have."""
 
 
-class AttributeUnsupported(OperationError):
-    """An extended attribute outside the namespaces that are stored."""
-
-
 class CrossesTrees(OperationError):
     """A rename or link between two roots: they are file systems of their own."""
 
@@ -188,6 +184,16 @@ class StaleMountStuck(MachineError):
 
 class MountFailed(MachineError):
     """Everything else that the kernel or libfuse answers to a mount."""
+
+
+class SyncTimedOut(MachineError):
+    """The store did not finish writing in time; it goes on trying."""
+
+    def __init__(self, path: str, deadline_s: float) -> None:
+        super().__init__(
+            f"{path}: unmounted, but not everything was written within {deadline_s:g} s "
+            "(do not kill the daemon; look at the device with `dmesg`)"
+        )
 
 
 class HandlerTimedOut(MachineError):

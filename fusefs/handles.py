@@ -15,7 +15,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING
 
-from fusefs.errors import BadHandle
+from fusefs.errors import BadHandle, StaleInode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 class FileHandle:
     """An open file."""
 
-    __slots__ = ("branch", "ino", "may_keep_privileges", "readable", "writable")
+    __slots__ = ("branch", "ino", "may_keep_privileges", "synchronous", "writable")
 
-    def __init__(self, branch: Branch, ino: int, flags: int, *, privileged: bool) -> None:
-        access = flags & os.O_ACCMODE
+    def __init__(
+        self, branch: Branch, ino: int, flags: int, *, privileged: bool, synchronous: bool
+    ) -> None:
         self.branch = branch
         self.ino = ino
-        self.readable = access != os.O_WRONLY
-        self.writable = access != os.O_RDONLY
+        self.writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self.synchronous = synchronous or bool(flags & os.O_DSYNC)
+        """Every write is durable when it is answered (O_SYNC includes O_DSYNC)."""
         self.may_keep_privileges = privileged
         """Opened by a user whose writes leave the set-user-ID bit alone, as root's do."""
 
@@ -73,6 +75,8 @@ class Handles:
         handle = self._open.get(number)
         if type(handle) is not FileHandle:
             raise BadHandle(f"handle {number} is not an open file")
+        if handle.branch.gone:
+            raise StaleInode("the root of this open file was replaced or dropped (open it again)")
         return handle
 
     def directory(self, number: int) -> DirectoryHandle:
@@ -80,6 +84,8 @@ class Handles:
         handle = self._open.get(number)
         if type(handle) is not DirectoryHandle:
             raise BadHandle(f"handle {number} is not an open directory")
+        if handle.branch.gone:
+            raise StaleInode("the root of this directory was replaced or dropped (open it again)")
         return handle
 
     def remove(self, number: int) -> Handle:

@@ -33,6 +33,10 @@ class MountOptions:
     allow_other: bool = False
     default_permissions: bool = True
     nonempty: bool = False
+    suid: bool = False
+    """Honour set-user-ID programs, and `dev` device nodes, found on the mount."""
+    dev: bool = False
+    execute: bool = True
     uid: int | None = None
     """Shown as the owner of everything, whatever is stored."""
     gid: int | None = None
@@ -126,6 +130,12 @@ _FLAGS: dict[str, dict[str, object]] = {
     "default_permissions": {"default_permissions": True},
     "no_default_permissions": {"default_permissions": False},
     "nonempty": {"nonempty": True},
+    "suid": {"suid": True},
+    "nosuid": {"suid": False},
+    "dev": {"dev": True},
+    "nodev": {"dev": False},
+    "exec": {"execute": True},
+    "noexec": {"execute": False},
     "noatime": {"update_atime": False},
     "relatime": {"update_atime": True},
     # What mount(8) and systemd add on their own; the kernel's defaults for FUSE already do it.

@@ -32,6 +32,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from fusefs.attrs import BLOCK_SIZE_HINT_BYTES, STATFS_BLOCK_BYTES
 from fusefs.errno import errno_of
 from fusefs.errors import HandlerTimedOut
 from fusefs.filesystem import FileSystem
@@ -51,6 +52,7 @@ SYNC_DEADLINE_S = 300.0
 """For calls that write out what others left dirty, which a slow device makes long and not wrong."""
 WORKER_COUNT = 32
 SYNC_WORKER_COUNT = 16
+LIST_COUNT_MIN = 16
 BIG_TRANSFER_BYTES = 128 << 10
 """From this size on, hashing and copying pay for the hand-over to a thread, where they run beside
 the loop (hashlib lets go of the interpreter's lock)."""
@@ -102,6 +104,7 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         self._big_read = Pace("read", DEADLINE_S, always_threaded=True)
         self._small_write = Pace("write", SYNC_DEADLINE_S, always_threaded=waits)
         self._big_write = Pace("write", SYNC_DEADLINE_S, always_threaded=True)
+        self._list_count = LIST_COUNT_MIN
         self._list = Pace("readdir", DEADLINE_S)
         self._sync = Pace("fsync", SYNC_DEADLINE_S, always_threaded=True)
         self._facts = Pace("facts", SYNC_DEADLINE_S, always_threaded=True)
@@ -322,11 +325,21 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         )
 
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        def emit(name: bytes, stat: Stat, next_id: int) -> bool:
-            accepted: bool = pyfuse3.readdir_reply(token, name, self._entry(stat), next_id)
-            return accepted
-
-        await self._call(self._list, self._fs.readdir, fh, start_id, emit)
+        # In batches as long as the last reply: a worker must not touch `token`, which pyfuse3
+        # frees when this handler ends, and facts fetched beyond the kernel's buffer are wasted.
+        wanted = self._list_count
+        position, total, more = start_id, 0, True
+        while more:
+            batch = await self._call(self._list, self._fs.readdir, fh, position, wanted)
+            accepted = 0
+            for name, stat, next_id in batch:
+                if not pyfuse3.readdir_reply(token, name, self._entry(stat), next_id):
+                    break
+                accepted, position = accepted + 1, next_id
+            self._fs.listed(fh, batch[:accepted])
+            total += accepted
+            more = accepted == wanted
+        self._list_count = max(LIST_COUNT_MIN, total + 1)
 
     async def releasedir(self, fh: int) -> None:
         await self._call(self._close, self._fs.releasedir, fh)
@@ -337,12 +350,11 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         facts = await self._call(self._attributes, self._fs.statfs)
         reply = StatvfsData()
-        reply.f_bsize = reply.f_frsize = facts.block_size_bytes
-        reply.f_blocks = facts.blocks
-        reply.f_bfree = facts.blocks_free
-        reply.f_bavail = facts.blocks_available
-        reply.f_files = facts.files
-        reply.f_ffree = reply.f_favail = facts.files_free
+        reply.f_bsize = reply.f_frsize = STATFS_BLOCK_BYTES
+        reply.f_blocks = facts.total_bytes // STATFS_BLOCK_BYTES
+        reply.f_bfree = reply.f_bavail = facts.free_bytes // STATFS_BLOCK_BYTES
+        reply.f_files = facts.inodes
+        reply.f_ffree = reply.f_favail = facts.inodes_free
         reply.f_namemax = facts.name_size_max_bytes
         return reply
 

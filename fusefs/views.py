@@ -16,6 +16,7 @@ never while one is read or written. Reading `branches` needs no lock.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from fusefs.attrs import INO_BITS, INO_MASK, TOP_INODE, TREE_TOP_INO, presenter
 from fusefs.errors import NoSuchName, StaleInode
@@ -36,7 +37,17 @@ VIRTUAL_INDEX = 0xFFFF
 class Branch:
     """One tree in the view."""
 
-    __slots__ = ("index", "known_count", "present", "root", "shift", "snapshot", "tree", "virtual")
+    __slots__ = (
+        "gone",
+        "index",
+        "known_count",
+        "present",
+        "root",
+        "shift",
+        "snapshot",
+        "tree",
+        "virtual",
+    )
 
     def __init__(
         self,
@@ -55,6 +66,8 @@ class Branch:
         self.virtual = isinstance(tree, VirtualTree)
         self.shift = 0 if self.virtual else index << INO_BITS
         self.present = presenter(0 if self.virtual else index, generation, options)
+        self.gone = False
+        """Replaced or dropped beside the kernel; files that are open in it are stale."""
         self.known_count = 0
         """Lookups the kernel has not forgotten yet; counted for snapshots."""
 
@@ -121,34 +134,36 @@ class Views:
             if branch.known_count <= 0:
                 self.branches.pop(index, None)
 
-    def replace(self, root: str) -> list[Branch]:
+    def replace(self, root: str) -> None:
         """A command changed, dropped or made `root`: show its present state from now on.
 
-        Returns the branches that are no longer what they were, its snapshots' included.
+        Its branches, those of its snapshots included, are gone for whoever has them open.
         """
         with self._lock:
             gone = [branch for branch in self.branches.values() if branch.root == root]
-            for branch in gone:
-                self._generations[branch.index] = self._generations.get(branch.index, 0) + 1
+            self._retire(gone)
             if self._options.root_name == root:
                 self.branches[0] = self._open_root(root, 0)
             for branch in gone:
                 if self.branches.get(branch.index) is branch:
                     del self.branches[branch.index]
-        return gone
 
-    def drop_snapshot(self, root: str, name: str) -> list[Branch]:
-        """A command dropped one snapshot. Returns its branch, if it was in use."""
+    def drop_snapshot(self, root: str, name: str) -> None:
+        """A command dropped one snapshot."""
         with self._lock:
             gone = [
                 branch
                 for branch in self.branches.values()
                 if branch.root == root and branch.snapshot == name
             ]
+            self._retire(gone)
             for branch in gone:
-                self._generations[branch.index] = self._generations.get(branch.index, 0) + 1
                 del self.branches[branch.index]
-        return gone
+
+    def _retire(self, gone: Iterable[Branch]) -> None:
+        for branch in gone:
+            branch.gone = True
+            self._generations[branch.index] = self._generations.get(branch.index, 0) + 1
 
     def _open_root(self, name: str, index: int) -> Branch:
         return Branch(

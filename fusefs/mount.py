@@ -1,0 +1,249 @@
+"""A mount from its first check to its last sync.
+
+    mount = Mount(roots, "/mnt", MountOptions.parse("root=main"))
+    mount.run(ready)        # in a thread of its own; returns when the mount is over
+    mount.unmount()         # from any other thread
+
+Invariants:
+- However a mount ends (`unmount` here, umount(8), fusermount3 -u, an error), everything
+  acknowledged is synced before `run` returns.
+- One mount at a time in one process, because pyfuse3 keeps its session in module globals.
+- The session outlives every notification that is on its way to the kernel.
+
+Locks: `_session_lock` is held for the life of a mount. `_notifying` guards a count and a flag and
+is never held during a call into the kernel, which may wait there for one of our own handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pyfuse3
+import trio
+
+from fusefs import mountpoint
+from fusefs.errors import MountFailed, MountNotPermitted, NotMounted, SessionLimit, SyncTimedOut
+from fusefs.facts import PinState, no_pins
+from fusefs.filesystem import FileSystem
+from fusefs.options import MountOptions
+from fusefs.transport_pyfuse3 import Counters, Transport
+from mfs.roots import Roots
+
+log = logging.getLogger(__name__)
+
+END_DEADLINE_S = 300.0
+"""How long `unmount` waits for the last sync. Longer means a device in trouble."""
+NOTIFY_DEADLINE_S = 5.0
+
+_session_lock = threading.Lock()
+_session_at: list[str] = []
+"""Mount point of this process's session, for the message to whoever wants a second one."""
+
+
+class Mount:
+    """One mount. `run` may be called once."""
+
+    def __init__(
+        self,
+        roots: Roots,
+        path: str,
+        options: MountOptions | None = None,
+        *,
+        pin_state: PinState = no_pins,
+    ) -> None:
+        """Open the view. Raises its errors (no such root, …) before anything is mounted."""
+        self.options = options or MountOptions()
+        self.options.validate()
+        self.point = mountpoint.real_path(path)
+        self.ended = threading.Event()
+        """Set when everything is synced and `run` is about to return."""
+        self._filesystem = FileSystem(roots, self.options, pin_state=pin_state)
+        self._filesystem.notifier = self
+        self._transport = Transport(self._filesystem)
+        self._notifying = threading.Condition()
+        self._notification_count = 0
+        self._serving = False
+        self._trio_token: trio.lowlevel.TrioToken | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """What went wrong since the mount."""
+        return self._transport.counters
+
+    # ------------------------------------------------------------------ for other threads
+
+    def changing(self, *roots: str) -> AbstractContextManager[None]:
+        """Put it around a command that restores, drops, makes or renames these roots."""
+        return self._filesystem.changing(*roots)
+
+    def snapshot_dropped(self, root: str, snapshot: str) -> None:
+        """Call it after a command that dropped a snapshot."""
+        self._filesystem.snapshot_dropped(root, snapshot)
+
+    def sync(self) -> None:
+        """Everything acknowledged so far is durable and in the DAG when this returns."""
+        self._filesystem.sync()
+
+    def unmount(self, *, lazy: bool = False) -> None:
+        """Sync, unmount, and wait until `run` has let go of everything.
+
+        Raises MountBusy, with everything synced and the mount as it was, while programs have files
+        open; `lazy` does it to them all the same. Raises what the last sync raised.
+        """
+        if not self._serving:
+            raise NotMounted(self.point)
+        self.sync()
+        if lazy:
+            mountpoint.detach(self.point)
+            self._stop_serving()
+        else:
+            mountpoint.unmount(self.point)
+        if not self.ended.wait(END_DEADLINE_S):
+            raise SyncTimedOut(self.point, END_DEADLINE_S)
+        if self._failure is not None:
+            raise self._failure
+
+    # --------------------------------------------------------------- the file system's Notifier
+
+    def entry(self, parent: int, name: bytes) -> None:
+        """Make the kernel forget a name. A name it does not know is no error."""
+        self._notify(lambda: pyfuse3.invalidate_entry(parent, name))
+
+    def inode(self, inode: int, *, attributes_only: bool) -> None:
+        """Make the kernel forget an inode's attributes, or its content as well."""
+        self._notify(lambda: pyfuse3.invalidate_inode(inode, attributes_only))
+
+    def _notify(self, call: Callable[[], None]) -> None:
+        with self._notifying:
+            if not self._serving:
+                return
+            self._notification_count += 1
+        try:
+            call()
+        except OSError as error:
+            # ENOENT: nothing cached. ENOTCONN and the like: unmounted meanwhile.
+            log.debug("notification: %s", error)
+        finally:
+            with self._notifying:
+                self._notification_count -= 1
+                self._notifying.notify_all()
+
+    # ---------------------------------------------------------------------------- serving
+
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Mount, call `ready` (in another thread) once requests are answered, serve until the end.
+
+        Raises the typed error of what is in the way before the mount, and after it the error of
+        `ready` or of the last sync.
+        """
+        if not _session_lock.acquire(blocking=False):
+            raise SessionLimit(_session_at[0] if _session_at else "another mount")
+        _session_at[:] = [self.point]
+        try:
+            point = mountpoint.prepare(self.point, self.options)
+            _init(self._transport, point, self.options)
+            self._serving = True
+            threading.Thread(target=self._announce, args=(ready,), name="mount-ready").start()
+            try:
+                trio.run(self._serve)
+            finally:
+                self._finish()
+        finally:
+            _session_at.clear()
+            _session_lock.release()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _serve(self) -> None:
+        self._trio_token = trio.lowlevel.current_trio_token()
+        await pyfuse3.main()
+
+    def _announce(self, ready: Callable[[], object]) -> None:
+        if not mountpoint.set_read_ahead(self.point, self.options.read_ahead_bytes):
+            log.info("%s: the kernel's read-ahead stays as it is: only root sets it", self.point)
+        try:
+            ready()
+        except Exception as error:  # noqa: BLE001  # the edge: `run` raises it again
+            self._failure = error
+            mountpoint.detach(self.point)
+            self._stop_serving()
+
+    def _stop_serving(self) -> None:
+        if self._trio_token is not None:
+            try:
+                self._trio_token.run_sync_soon(pyfuse3.terminate)
+            except trio.RunFinishedError:
+                log.debug("%s: had already ended", self.point)
+
+    def _finish(self) -> None:
+        """The loop has ended: save everything, then let go of the kernel."""
+        try:
+            self._filesystem.close()
+        except Exception as error:  # noqa: BLE001  # the edge: `run` raises it when unmounted
+            log.error("%s: not everything could be synced: %s", self.point, error)
+            self._failure = error
+        with self._notifying:
+            self._serving = False
+            quiet = self._notifying.wait_for(lambda: not self._notification_count, NOTIFY_DEADLINE_S)
+        if quiet:
+            pyfuse3.close(unmount=True)
+        else:
+            log.error("%s: a notification hangs in the kernel; unmounting lazily", self.point)
+            mountpoint.detach(self.point)
+        self.ended.set()
+
+
+def kernel_options(options: MountOptions) -> set[str]:
+    """What libfuse is told; the rest of the options is done in this layer."""
+    label = f"{mountpoint.SUBTYPE}:{options.describe()}"
+    ascii_label = label.encode("ascii", "backslashreplace").decode()
+    fsname = ascii_label.replace("\\", "\\\\").replace(",", "\\,")
+    told = {f"fsname={fsname}", f"subtype={mountpoint.SUBTYPE}"}
+    told |= {name for name in ("allow_other", "default_permissions") if getattr(options, name)}
+    told |= {name for name in ("suid", "dev") if getattr(options, name)}
+    if options.read_only or options.cid:
+        told.add("ro")
+    if not options.update_atime:
+        told.add("noatime")
+    if not options.execute:
+        told.add("noexec")
+    return told
+
+
+def _init(transport: Transport, point: str, options: MountOptions) -> None:
+    """Mount. libfuse explains a refusal on stderr only, so that is where the reason comes from."""
+    with _captured_stderr() as said:
+        try:
+            pyfuse3.init(transport, point, kernel_options(options))
+            return
+        except RuntimeError as error:
+            reason = " ".join(said().split()) or str(error)
+    if "not permitted" in reason.lower() or "permission denied" in reason.lower():
+        raise MountNotPermitted(
+            f"{point}: {reason} (mount as root; in a container, allow /dev/fuse and SYS_ADMIN)"
+        )
+    raise MountFailed(f"{point}: {reason} (`ipfs-mfs doctor` checks what a mount needs)")
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Collect what C code writes to stderr meanwhile; yields a function that gives it so far."""
+    with tempfile.TemporaryFile() as collected:
+        saved = os.dup(2)
+        os.dup2(collected.fileno(), 2)
+
+        def so_far() -> str:
+            collected.seek(0)
+            return collected.read().decode(errors="replace")
+
+        try:
+            yield so_far
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
