@@ -19,8 +19,6 @@ from ipld.block import Block
 from ipld.errors import InvalidParameter, IpldError, TooDeep
 from ipld.filenode import (
     FileLink,
-    Get,
-    Put,
     children,
     describe,
     file_node,
@@ -32,6 +30,7 @@ from ipld.filenode import (
     symlink,
 )
 from ipld.filereader import DEPTH_MAX, FileReader
+from ipld.nodes import Get, Put
 from ipld.profile import Profile
 from ipld.trickle import TrickleTree
 from ipld.unixfs import Attributes, Kind

@@ -1,24 +1,21 @@
 """The nodes of a file DAG: how one leaf, one inner node and one symlink become blocks and links.
 
-What layouts have in common; the layouts themselves are in filedag and trickle. `Get` and `Put` are
-the caller's, and their errors pass through.
+What layouts have in common; the layouts themselves are in filedag and trickle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ipld import cid as cids
 from ipld import dagpb, unixfs
 from ipld.block import Block
 from ipld.errors import MalformedUnixfs, NotAFile
+from ipld.nodes import Get, Put, load
 from ipld.profile import Profile
 from ipld.unixfs import Attributes, Kind
 from ipld.varint import BytesLike
-
-Get: TypeAlias = Callable[[bytes], BytesLike]
-Put: TypeAlias = Callable[[Block], object]
 
 
 class FileLink(NamedTuple):
@@ -92,9 +89,9 @@ def set_attributes(
     if cids.codec_of(root.cid) == cids.RAW:
         if attributes is None:
             return root
-        record = unixfs.file(bytes(get(root.cid)), attributes=attributes)
+        record = unixfs.file(bytes(load(root.cid, get)), attributes=attributes)
         return put_node([], record, profile, put)
-    node = dagpb.decode(get(root.cid))
+    node = dagpb.decode(load(root.cid, get))
     old = unixfs.decode_file(node.data, len(node.links))
     new = old.with_attributes(attributes)
     if new == old:
@@ -106,7 +103,7 @@ def file_node(cid: bytes, get: Get) -> tuple[dagpb.Node, unixfs.Data]:
     """A dag-pb node that has content, decoded and checked. Raises NotAFile, MalformedNode."""
     if cids.codec_of(cid) != cids.DAG_PB:
         raise NotAFile(f"{cids.to_text(cid)} is not a UnixFS file")
-    node = dagpb.decode(get(cid))
+    node = dagpb.decode(load(cid, get))
     record = unixfs.decode_file(node.data, len(node.links))
     if not record.is_file:
         raise NotAFile(f"{cids.to_text(cid)} is a {record.kind.name.lower()}")
@@ -124,7 +121,7 @@ def children(cid: bytes, get: Get) -> list[FileLink]:
 
 def describe(cid: bytes, get: Get) -> FileLink:
     """Sizes of any block: files and symlinks have content, directories and others have none."""
-    data = get(cid)
+    data = load(cid, get)
     if cids.codec_of(cid) != cids.DAG_PB:
         return FileLink(cid, len(data), len(data) if cids.codec_of(cid) == cids.RAW else 0)
     node = dagpb.decode(data)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ipld import cid as cids
 from ipld import dagpb, unixfs
 from ipld.errors import MalformedUnixfs, NotAFile, TooDeep
-from ipld.filenode import Get
+from ipld.nodes import Get, load
 from ipld.varint import BytesLike, read_protobuf
 
 # Two links a node and leaves of one byte reach 2**63 bytes at depth 63; deeper is an attack.
@@ -50,7 +50,7 @@ class FileReader:
         self._nodes: dict[bytes, _Node] = {}
         self._leaves: dict[bytes, _Node] = {}
         if cids.codec_of(root_cid) == cids.RAW:
-            self.size = len(get(root_cid))
+            self.size = len(load(root_cid, get))
         else:
             self.size = self._node(root_cid)[0].size
 
@@ -58,7 +58,9 @@ class FileReader:
         """Content from `offset`, shorter than `length` only at the end of the file."""
         pieces: list[BytesLike] = []
         for cid, start, take, block in self._spans(offset, length):
-            piece = memoryview(self._get(cid) if block is None else block)[start : start + take]
+            piece = memoryview(load(cid, self._get) if block is None else block)[
+                start : start + take
+            ]
             if len(piece) != take:
                 raise MalformedUnixfs(f"{cids.to_text(cid)} is shorter than its parent says")
             pieces.append(piece)
@@ -107,7 +109,7 @@ class FileReader:
         node = self._nodes.get(cid) or self._leaves.get(cid)
         if node is not None:
             return node, None
-        block = bytes(self._get(cid))
+        block = bytes(load(cid, self._get))
         node = _parse(cid, block)
         cache, size_max = (
             (self._nodes, _INNER_NODES_MAX) if node.cids else (self._leaves, _LEAVES_MAX)

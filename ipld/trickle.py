@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ipld.filenode import FileLink, Put, make_node
+from ipld.filenode import FileLink, make_node
+from ipld.nodes import Put
 from ipld.profile import Profile
 from ipld.unixfs import Attributes
 
