@@ -12,21 +12,19 @@ lengths ("links"), the exact size of the plain block ("block"), or nothing ("dis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ipld import cid as cids
-from ipld import dagpb, hamt, unixfs, varint
+from ipld import hamt, plaindir
 from ipld.block import Block
-from ipld.dagpb import Link
 from ipld.errors import InvalidParameter
+from ipld.hamtsize import Scale, SizeMemo
 from ipld.nodes import (
     DirLink,
     Entry,
     Get,
     NodeKind,
     Put,
-    add_tsizes,
     load,
     load_directory,
     node_kind,
@@ -34,11 +32,13 @@ from ipld.nodes import (
 )
 from ipld.profile import Profile
 from ipld.unixfs import Attributes, Data, Kind
+from ipld.varint import BytesLike
 
 __all__ = [
     "DirLink",
     "Entry",
     "NodeKind",
+    "SizeMemo",
     "build",
     "edit",
     "empty",
@@ -81,7 +81,7 @@ def entries(cid: bytes, get: Get) -> Iterator[Entry]:
     if record.kind is Kind.HAMT_SHARD:
         yield from hamt.entries(hamt.parse_shard(links, record), get)
     else:
-        yield from _first_of_each_name(links).values()
+        yield from plaindir.first_of_each_name(links).values()
 
 
 def lookup(cid: bytes, name: bytes, get: Get) -> Entry | None:
@@ -102,26 +102,33 @@ def edit(
     get: Get,
     put: Put,
     attributes: Attributes | None = None,
+    memo: SizeMemo | None = None,
 ) -> DirLink:
     """Apply all changes in one pass: an entry under its name sets it, None removes the name.
 
     Removing an absent name changes nothing. Mode and mtime stay unless `attributes` replaces them.
     In a HAMT only shards on the paths of the changes are read and written, unless the content may
-    have come below the limit: then it is measured, up to the limit. Nothing is put before all was
-    read, so an error leaves no blocks behind.
+    have come below the limit: then it is measured, up to the limit; whoever edits often passes a
+    `memo`, so that a shard is measured once. Nothing is put before all was read, so an error leaves
+    no blocks behind.
     """
     if any(not name or (entry and entry.name != name) for name, entry in changes.items()):
         raise InvalidParameter("changes are keyed by the names of their entries, never empty")
+    if attributes is None:
+        spliced = _edit_spliced(cid, changes, profile, get, put)
+        if spliced is not None:
+            return spliced
     links, record = load_directory(cid, get)
     if attributes is not None:
         record = record.with_attributes(attributes)
     if record.kind is Kind.HAMT_SHARD:
         shard = hamt.parse_shard(links, record)
         if shard.shape.fanout == profile.hamt_fanout and _hashed_as(cid, profile, get):
-            return _edit_sharded(shard, changes, profile, get, put, attributes is not None)
+            limit = _Limit(profile, record, memo or SizeMemo())
+            return _edit_sharded(shard, changes, limit, get, put, attributes is not None)
         content = {entry.name: entry for entry in hamt.entries(shard, get)}
     else:
-        content = _first_of_each_name(links)
+        content = plaindir.first_of_each_name(links)
     for name, entry in changes.items():
         if entry is not None:
             content[name] = entry
@@ -140,44 +147,48 @@ def is_canonical(cid: bytes, profile: Profile, get: Get) -> bool:
 
 
 class _Limit:
-    """When a directory stops being plain. `size_of` is what one entry adds to the estimate."""
+    """When a directory stops being plain, by number and size of its entries."""
 
-    def __init__(self, profile: Profile, record: Data) -> None:
-        self.links_max = profile.max_directory_links or None
-        self.size_max_bytes = profile.hamt_threshold_bytes or None
-        self.size_of = _link_size_bytes
-        self.base_size_bytes = 0
+    def __init__(self, profile: Profile, record: Data, memo: SizeMemo | None = None) -> None:
+        self.profile = profile
+        self.memo = memo or SizeMemo()
+        self._count_max = profile.max_directory_links or _UNLIMITED
+        self._size_max_bytes = profile.hamt_threshold_bytes or _UNLIMITED
+        self.size_of: Callable[[bytes, bytes, int], int] = _label_size_bytes
         if profile.hamt_size_estimation == "disabled":
-            self.size_max_bytes = None
+            self._size_max_bytes = _UNLIMITED
         elif profile.hamt_size_estimation == "block":
             self.size_of = _encoded_size_bytes
-            self.base_size_bytes = len(dagpb.encode((), _encode_plain(record)))
+            self._size_max_bytes -= len(plaindir.encode((), record)[0])
 
-    def is_exceeded(self, content: Iterable[Entry]) -> bool:
-        """Reads no further than needed to know; an empty directory is always plain."""
-        content = iter(content)
-        count_left = self.links_max
-        size_bytes = self.base_size_bytes
-        if self.size_max_bytes is None:
-            return count_left is not None and any(True for _ in islice(content, count_left, None))
-        for entry in content:
-            size_bytes += self.size_of(entry)
-            if size_bytes > self.size_max_bytes or count_left == 0:
+    def exceeds(self, entry_count: int, size_bytes: int) -> bool:
+        """Whether this many entries, whose `size_of` adds up to this, need a HAMT."""
+        return entry_count > 0 and (
+            entry_count > self._count_max or size_bytes > self._size_max_bytes
+        )
+
+    def is_exceeded_by(self, content: list[Entry]) -> bool:
+        """Looks no further than needed to know."""
+        size_bytes = 0
+        for count, (name, cid, tsize) in enumerate(content, 1):
+            size_bytes += self.size_of(name, cid, tsize)
+            if self.exceeds(count, size_bytes):
                 return True
-            if count_left is not None:
-                count_left -= 1
         return False
 
 
-def _link_size_bytes(entry: Entry) -> int:
-    return len(entry.name) + len(entry.cid)
+_UNLIMITED = 1 << 62
 
 
-def _encoded_size_bytes(entry: Entry) -> int:
-    """Bytes that a link to this entry takes in a dag-pb block."""
-    name_size, cid_size = len(entry.name), len(entry.cid)
+def _label_size_bytes(name: bytes, cid: bytes, _tsize: int) -> int:
+    return len(name) + len(cid)
+
+
+def _encoded_size_bytes(name: bytes, cid: bytes, tsize: int) -> int:
+    """Bytes that a link takes in a dag-pb block."""
+    name_size, cid_size = len(name), len(cid)
     size = 3 + _varint_size(cid_size) + cid_size + _varint_size(name_size) + name_size
-    size += _varint_size(entry.tsize)
+    size += _varint_size(tsize)
     return 1 + _varint_size(size) + size
 
 
@@ -185,40 +196,33 @@ def _varint_size(value: int) -> int:
     return 1 if value < 0x80 else (value.bit_length() + 6) // 7
 
 
-def _first_of_each_name(links: list[Link]) -> dict[bytes, Entry]:
-    content: dict[bytes, Entry] = {}
-    for cid, name, tsize in links:
-        if name not in content:
-            content[name] = Entry(name, cid, tsize)
-    return content
-
-
-def _encode_plain(record: Data) -> bytes:
-    """The record of a plain directory with the mode and mtime of `record`, whatever its form."""
-    return unixfs.encode(Data(Kind.DIRECTORY, mode=record.mode, mtime=record.mtime))
-
-
 def _write(content: list[Entry], record: Data, profile: Profile, put: Put) -> DirLink:
     """Write these entries in the form that they call for."""
-    if _Limit(profile, record).is_exceeded(content):
+    if _Limit(profile, record).is_exceeded_by(content):
         pending: list[Block] = []
         link = hamt.Writer(profile, pending.append).build(content, record)
         for block in pending:
             put(block)
         return link
-    return _write_plain(content, record, profile, put)
+    return plaindir.write(*plaindir.encode(content, record), profile, put)
 
 
-def _write_plain(content: list[Entry], record: Data, profile: Profile, put: Put) -> DirLink:
-    links = sorted([Link(cid, name, tsize) for name, cid, tsize in content], key=_by_name)
-    data = dagpb.encode(links, _encode_plain(record))
-    block = Block.build(data, cids.DAG_PB, profile)
-    put(block)
-    return DirLink(block.cid, add_tsizes(len(data), links))
-
-
-def _by_name(link: Link) -> bytes:
-    return link.name
+def _edit_spliced(
+    cid: bytes, changes: Mapping[bytes, Entry | None], profile: Profile, get: Get, put: Put
+) -> DirLink | None:
+    """The quick way for ordinary plain directories that stay plain; None when it does not apply."""
+    if cids.codec_of(cid) != cids.DAG_PB:
+        return None
+    spliced = plaindir.splice(bytes(load(cid, get)), changes)
+    if spliced is None:
+        return None
+    record = Data(Kind.DIRECTORY)
+    size_bytes = spliced.label_size_bytes
+    if profile.hamt_size_estimation == "block":
+        size_bytes = len(spliced.data) - len(plaindir.encode((), record)[0])
+    if _Limit(profile, record).exceeds(spliced.entry_count, size_bytes):
+        return None
+    return plaindir.write(spliced.data, spliced.tsize, profile, put)
 
 
 def _hashed_as(cid: bytes, profile: Profile, get: Get) -> bool:
@@ -229,7 +233,7 @@ def _hashed_as(cid: bytes, profile: Profile, get: Get) -> bool:
 def _edit_sharded(
     shard: hamt.Shard,
     changes: Mapping[bytes, Entry | None],
-    profile: Profile,
+    limit: _Limit,
     get: Get,
     put: Put,
     record_changed: bool,
@@ -239,17 +243,17 @@ def _edit_sharded(
     def collect(block: Block) -> None:
         written[block.cid] = block
 
-    def get_written(cid: bytes) -> varint.BytesLike:
+    def get_written(cid: bytes) -> BytesLike:
         block = written.get(cid)
         return block.data if block is not None else get(cid)
 
-    root, swaps = hamt.Writer(profile, collect).edit(shard, changes.items(), get)
-    limit = _Limit(profile, shard.record)
+    root, swaps = hamt.Writer(limit.profile, collect).edit(shard, changes.items(), get)
     if record_changed or _may_have_shrunk(swaps, limit):
-        content = entries(root.cid, get_written)
-        if not limit.is_exceeded(content):
-            left = list(entries(root.cid, get_written))
-            return _write_plain(left, shard.record, profile, put)
+        edited = hamt.parse_shard(*load_directory(root.cid, get_written))
+        scale = Scale(limit.size_of, limit.exceeds, limit.memo)
+        if not scale.is_exceeded(edited, get_written):
+            left = hamt.entries(edited, get_written)
+            return plaindir.write(*plaindir.encode(left, edited.record), limit.profile, put)
     for block in written.values():
         put(block)
     return root
@@ -257,9 +261,10 @@ def _edit_sharded(
 
 def _may_have_shrunk(swaps: list[hamt.Swap], limit: _Limit) -> bool:
     """Whether fewer entries or bytes are left than before, so that a plain block may do again."""
-    count = sum((new is not None) - (old is not None) for old, new in swaps)
-    size = sum(
-        (limit.size_of(new) if new else 0) - (limit.size_of(old) if old else 0)
-        for old, new in swaps
-    )
+    count = size = 0
+    for old, new in swaps:
+        if old is not None:
+            count, size = count - 1, size - limit.size_of(*old)
+        if new is not None:
+            count, size = count + 1, size + limit.size_of(*new)
     return count < 0 or size < 0

@@ -22,7 +22,7 @@ Put: TypeAlias = Callable[[Block], object]
 
 NodeKind: TypeAlias = Literal["file", "directory", "symlink", "other"]
 
-_TSIZE_MAX = (1 << 64) - 1
+TSIZE_MAX = (1 << 64) - 1
 
 
 class Entry(NamedTuple):
@@ -94,4 +94,4 @@ def symlink_target(cid: bytes, get: Get) -> bytes:
 
 def add_tsizes(own_size_bytes: int, links: list[dagpb.Link]) -> int:
     """Tsize of a node. Foreign links may claim anything, so the sum stops where the field ends."""
-    return min(own_size_bytes + sum([link.tsize for link in links]), _TSIZE_MAX)
+    return min(own_size_bytes + sum([link.tsize for link in links]), TSIZE_MAX)
