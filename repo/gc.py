@@ -136,7 +136,6 @@ class _Sweep:
 
     def _sweep(self, batch: list[bytes], dry_run: bool) -> None:
         while True:
-            self._mark.follow(self._leases.take_announced())
             with self._leases.lock:
                 announced = self._leases.take_announced()
                 if not announced:
