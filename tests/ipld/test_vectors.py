@@ -17,8 +17,10 @@ from ipld.unixfs import Kind
 from tests.ipld.memory import MemoryDag
 from tests.ipld.vectorcase import (
     CASES,
+    Tree,
     attributes_of,
     build_tree,
+    found,
     parse_tree,
     profile_of,
 )
@@ -64,12 +66,12 @@ def _unquoted_file(case, dag):
 
 
 def _shown_as_version_1(case, dag):
-    return cids.to_v1(_file(parse_tree(case["what"]).encode(), UNIXFS_V0_2015, dag))
+    return cids.to_v1(build_tree(parse_tree(case["what"]), UNIXFS_V0_2015, dag.put)[0])
 
 
 def _stream(case, dag):
-    size = int(re.search(r"(\d+) (?:deterministic|random) bytes", case["what"])[1])
-    seed = re.search(r'seed="?([\w-]+)"?', case["how"])[1]
+    size = int(found(r"(\d+) (?:deterministic|random) bytes", case["what"])[1])
+    seed = found(r'seed="?([\w-]+)"?', case["how"])[1]
     make = streams.go_random_data if "random-data" in case["how"] else streams.chacha20
     return _file(make(seed, size), profile_of(case["flags"]), dag)
 
@@ -80,7 +82,7 @@ def _empty_directory(case, dag):
 
 
 def _symlink(case, dag):
-    target = re.search(r'-> "?([^" ]+)', case["what"])[1].encode()
+    target = found(r'-> "?([^" ]+)', case["what"])[1].encode()
     profile = profile_of(case["flags"])
     return filedag.symlink(target, profile, dag.put, attributes_of(case["flags"])).cid
 
@@ -99,11 +101,9 @@ def _tree_with_one_mode(case, dag):
 
 def _random_names(case, dag):
     """Names cut out of one stream; the last name may be shorter or longer than the others."""
-    count = int(re.search(r"(\d+) files", case["what"])[1])
-    size, last = map(
-        int, re.search(r"read (\d+) bytes each \(last file (\d+)\)", case["how"]).groups()
-    )
-    seed = re.search(r'seed "([^"]+)"', case["how"])[1]
+    count = int(found(r"(\d+) files", case["what"])[1])
+    size, last = map(int, found(r"read (\d+) bytes each \(last file (\d+)\)", case["how"]).groups())
+    seed = found(r'seed "([^"]+)"', case["how"])[1]
     stream = streams.chacha20(seed, size * (count - 1) + last)
     names = bytes(ALPHABET[byte % len(ALPHABET)] for byte in stream)
     starts = range(0, size * count, size)
@@ -123,7 +123,7 @@ def _directory(contents: dict[bytes, bytes], profile, dag, file_profile=None) ->
 
 
 def _numbered_files(case, dag):
-    first, last = re.search(r"(file\d+)\.\.(file\d+)", case["what"]).groups()
+    first, last = found(r"(file\d+)\.\.(file\d+)", case["what"]).groups()
     width = len(first) - 4 if first.startswith("file0") else 0
     numbers = range(1, int(last[4:]) + 1)
     contents = {b"file%b" % str(n).zfill(width).encode(): b"%d\n" % n for n in numbers}
@@ -142,7 +142,9 @@ def _long_names(case, dag):
 
 def _files_with_odd_names(case, dag):
     text = "I am a txt file in confusing /{} dir\n"
-    tree = {name: {"file.txt": text.format(name)} for name in ("ipfs", "ipns", "api")}
+    tree: dict[str, Tree] = {
+        name: {"file.txt": text.format(name)} for name in ("ipfs", "ipns", "api")
+    }
     tree["ą"] = {"ę": {"file-źł.txt": "I am a txt file on path with utf8\n"}}
     return build_tree(tree, profile_of(case["flags"]), dag.put)[0]
 
@@ -182,7 +184,7 @@ def _written_file(leaves: list[FileLink], profile, dag) -> FileLink:
     )
     dag.put(block)
     tsize = len(block.data) + sum(leaf.tsize for leaf in leaves)
-    return FileLink(block.cid, tsize, record.filesize)
+    return FileLink(block.cid, tsize, sum(leaf.size for leaf in leaves))
 
 
 def _overwritten_file(profile, dag) -> FileLink:
@@ -263,13 +265,13 @@ def _identity(case, dag):
 
 
 def _truncated_digest(case, dag):
-    function, size = re.search(r"--mhtype=(\w+) --mhlen=(\d+)", case["flags"]).groups()
-    content = re.search(r'"(\w+)\\n"', case["what"])[1].encode() + b"\n"
+    function, size = found(r"--mhtype=(\w+) --mhlen=(\d+)", case["flags"]).groups()
+    content = found(r'"(\w+)\\n"', case["what"])[1].encode() + b"\n"
     return cids.make(1, cids.RAW, multihash.digest_multihash(function, content, int(size)))
 
 
 def _hex_block(case, dag):
-    data = bytes.fromhex(re.search(r"hex ((?:[0-9a-f]{2,} ?)+)", case["what"])[1])
+    data = bytes.fromhex(found(r"hex ((?:[0-9a-f]{2,} ?)+)", case["what"])[1])
     codec = re.search(r"--cid-codec=(\S+)", case["flags"])
     codes = {"dag-pb": cids.DAG_PB, "dag-cbor": cids.DAG_CBOR}
     return dag.add(data, codes[codec[1]] if codec else cids.RAW, UNIXFS_V1_2025)

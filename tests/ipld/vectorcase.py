@@ -7,8 +7,9 @@ test_vectors.
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ipld import chunk, dirdag, filedag
 from ipld.dirdag import Entry
@@ -22,7 +23,7 @@ class Symlink(NamedTuple):
     target: str
 
 
-Tree = dict[str, object] | str | Symlink
+Tree: TypeAlias = Mapping[str, Any] | str | Symlink
 
 _SYMLINK_TREE = (
     '{foo:{baz:"some text\\n"}, bar:{baz -> files/foo/baz}, bad -> files/does/not/exist}'
@@ -77,7 +78,7 @@ class _Parser:
         if self._take('"'):
             return self._quoted()
         assert self._take("{"), self._text[self._at :]
-        entries: dict[str, object] = {}
+        entries: dict[str, Tree] = {}
         while not self._take("}"):
             names = [self._name()]
             while self._take(","):
@@ -116,11 +117,18 @@ class _Parser:
         return text.replace("\\n", "\n")
 
 
+def found(pattern: str, text: str) -> re.Match[str]:
+    """A match that a case's description must have."""
+    match = re.search(pattern, text)
+    assert match, f"{pattern!r} is not in {text!r}"
+    return match
+
+
 def parse_tree(what: str) -> Tree:
     """The tree after `dir [NAME]` or `file`."""
     if what == "same dir with symlinks":
         return _Parser(_SYMLINK_TREE).tree()
-    return _Parser(what[re.search(r'[{"]', what).start() :]).tree()
+    return _Parser(what[found(r'[{"]', what).start() :]).tree()
 
 
 def build_tree(
@@ -134,4 +142,5 @@ def build_tree(
     entries = []
     for name, child in tree.items():
         entries.append(Entry(name.encode(), *build_tree(child, profile, put, attributes)))
-    return tuple(dirdag.build(entries, profile, put, attributes))
+    directory = dirdag.build(entries, profile, put, attributes)
+    return directory.cid, directory.tsize
