@@ -4,6 +4,7 @@ import random
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -19,6 +20,7 @@ from ipld.profile import UNIXFS_V1_2025
 from mfs import table_node
 from mfs.table import MalformedTable, NodeCache, Table
 from mfs.table_node import Node
+from tests.suites.documents import hex_examples
 
 
 class Store:
@@ -478,3 +480,29 @@ def test_node_survives_a_round_trip(entries):
     again = table_node.decode(block.data)
     assert (again.level, again.keys, again.items) == (0, node.keys, node.items)
     assert Block.verify(block.cid, block.data) == block
+
+
+# ------------------------------------------------------------------------------ the document
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "formats" / "table.md"
+
+
+def test_worked_example_of_the_document_is_what_we_write():
+    leaf = Node(0, [b"e1", b"i1"], [b"one", b""]).encode()
+    other = Node(0, [b"i2"], [b"two"]).encode()
+    inner = Node(1, [b"e1", b"i2"], [leaf.cid, other.cid]).encode()
+    examples = hex_examples(DOCUMENT)
+    assert examples == [bytes(leaf.data), bytes(inner.data)]
+    text = DOCUMENT.read_text()
+    assert cids.to_text(leaf.cid) in text
+    assert cids.to_text(inner.cid) in text
+
+
+def test_limits_in_the_document_are_those_of_the_code():
+    text = DOCUMENT.read_text()
+    assert f"at most {table_node.KEY_SIZE_MAX_BYTES} " in text
+    assert f"at most {table_node.VALUE_SIZE_MAX_BYTES} " in text
+    assert f"0 … {table_node.LEVEL_MAX} " in text
+    assert f"above {table_node.SPLIT_SIZE_BYTES >> 10} KiB" in text
+    assert f"about {table_node.TARGET_SIZE_BYTES >> 10} KiB" in text
+    assert f"less than {table_node.JOIN_SIZE_BYTES >> 10} KiB" in text

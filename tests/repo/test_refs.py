@@ -1,17 +1,20 @@
 """Refs: names for DAGs, set together, and never read wrong."""
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipld import cid as cids
 from ipld import dagcbor
 from ipld.dagcbor import Link
 from repo.errors import InvalidRefName, RefDamaged, RefNotFound, RefTooLarge
 from repo.refs import NAME_SIZE_MAX_BYTES, RECORD_SIZE_MAX_BYTES, Ref
 from repo.service import Repo
 from tests.suites.blocks_suite import blocks_of
+from tests.suites.documents import hex_examples
 
 CIDS = tuple(block.cid for block in blocks_of(4))
 
@@ -138,3 +141,12 @@ json_like = st.recursive(
 def test_any_ref_survives_a_round_trip(links, direct, data):
     ref = Ref(tuple(links), data, tuple(direct))
     assert Ref.decode("x", ref.encode()) == ref
+
+
+def test_worked_example_of_the_document_is_what_we_write():
+    document = Path(__file__).parents[2] / "docs" / "formats" / "refs.md"
+    (example,) = hex_examples(document)
+    cid = cids.parse("bafyreidffez3zq5bmfuuzcaulqjevazt5yw25avrdfhixxstghfbzwf4qi")
+    assert Ref(links=(cid,), data={"name": "x"}).encode() == example
+    assert str(NAME_SIZE_MAX_BYTES) in document.read_text()
+    assert str(RECORD_SIZE_MAX_BYTES) in document.read_text()
