@@ -1,0 +1,211 @@
+"""What is alive: index, names, journals, and how much of each segment they keep.
+
+The writer, recovery and the loader of a checkpoint all come through the same methods, so what the
+running store counts is what a scan of its log would count.
+
+Invariants
+- A segment's live_bytes is what compaction would have to copy: blocks in the index, the newest
+  record of each name, untrimmed journal records, the newest trim of each stream, and 24 bytes per
+  tombstone whose target segment is still in use.
+- A tombstone names one physical record. It may go only after that record's segment was freed.
+- A name's removal may go only when no other record of that name is in any segment in use.
+- Not locked: the caller holds the store's state lock (writers also the write lock).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from blkdev.format import TOMBSTONE, location_size, location_slot
+from blkdev.index import Index
+
+
+@dataclass(slots=True)
+class Segment:
+    """One segment of the log that is in use.
+
+    `end` is the offset after its last group. `copied` marks a segment whose compaction a crash
+    interrupted: some of its records have newer copies, so it must be freed before any other.
+    """
+
+    slot: int
+    sequence: int
+    end: int
+    live_bytes: int = 0
+    sealed: bool = False
+    copied: bool = False
+
+
+@dataclass(slots=True)
+class NameEntry:
+    """Newest record of a name; `copies` counts its records, dead ones too, in segments in use."""
+
+    sequence: int
+    location: int
+    removed: bool
+    copies: int = 1
+
+
+@dataclass(slots=True)
+class Stream:
+    """A journal: record sequence -> location, and where it was last trimmed."""
+
+    records: dict[int, int] = field(default_factory=dict)
+    trimmed_to: int = -1
+    trim_sequence: int = -1
+    trim_location: int = 0
+
+
+class Catalog:
+    """The state of a store that its log determines."""
+
+    def __init__(self, slots: Iterable[int]) -> None:
+        self.index = Index()
+        self.segments: dict[int, Segment] = {}
+        self.by_sequence: dict[int, Segment] = {}
+        self.names: dict[bytes, NameEntry] = {}
+        self.streams: dict[int, Stream] = {}
+        self.tombstones: dict[int, dict[int, int]] = {}
+        self.free: deque[int] = deque(slots)
+        self.live_bytes = 0
+        self.used_bytes = 0
+        self._pins: dict[int, int] = {}
+        self._parked: set[int] = set()
+
+    def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
+        segment = Segment(slot, sequence, end)
+        self.segments[slot] = segment
+        self.by_sequence[sequence] = segment
+        self.used_bytes += end
+        return segment
+
+    def extend(self, segment: Segment, end: int) -> None:
+        """The segment's last group now ends at `end`."""
+        self.used_bytes += end - segment.end
+        segment.end = end
+
+    def close_segment(self, segment: Segment) -> None:
+        """Forget an emptied segment whose free mark is durable; its slot is not free yet."""
+        del self.segments[segment.slot]
+        del self.by_sequence[segment.sequence]
+        self.used_bytes -= segment.end
+        self._count(segment, -segment.live_bytes)
+        for holder, count in self.tombstones.pop(segment.sequence, {}).items():
+            if holder in self.by_sequence:
+                self._count(self.by_sequence[holder], -count * TOMBSTONE.size_bytes)
+        for holders in self.tombstones.values():
+            holders.pop(segment.sequence, None)
+
+    def pin(self, slot: int) -> None:
+        """Keep the bytes of a segment as they are until `unpin`, even if it is freed."""
+        self._pins[slot] = self._pins.get(slot, 0) + 1
+
+    def unpin(self, slot: int) -> None:
+        left = self._pins.pop(slot) - 1
+        if left:
+            self._pins[slot] = left
+        elif slot in self._parked:
+            self._parked.discard(slot)
+            self.free.append(slot)
+
+    def release_slot(self, slot: int) -> None:
+        """The slot's free mark is durable: it may be used again as soon as no view pins it."""
+        if slot in self._pins:
+            self._parked.add(slot)
+        else:
+            self.free.append(slot)
+
+    def _count(self, segment: Segment, delta_bytes: int) -> None:
+        segment.live_bytes += delta_bytes
+        self.live_bytes += delta_bytes
+
+    def _count_at(self, location: int, sign: int) -> None:
+        self._count(self.segments[location_slot(location)], sign * location_size(location))
+
+    def add_block(self, fingerprint: int, location: int) -> None:
+        self.index.add(fingerprint, location)
+        self._count_at(location, 1)
+
+    def move_block(self, fingerprint: int, old: int, new: int) -> bool:
+        """False when the old record is dead by now."""
+        if not self.index.replace(fingerprint, old, new):
+            return False
+        self._count_at(old, -1)
+        self._count_at(new, 1)
+        return True
+
+    def remove_block(self, fingerprint: int, location: int) -> bool:
+        if not self.index.remove(fingerprint, location):
+            return False
+        self._count_at(location, -1)
+        return True
+
+    def add_tombstones(self, holder: Segment, target_sequence: int, count: int) -> None:
+        """`holder` has `count` more tombstones for records of the target segment."""
+        if target_sequence not in self.by_sequence:
+            return
+        holders = self.tombstones.setdefault(target_sequence, {})
+        holders[holder.sequence] = holders.get(holder.sequence, 0) + count
+        self._count(holder, count * TOMBSTONE.size_bytes)
+
+    def add_name(self, name: bytes, sequence: int, location: int, *, removed: bool) -> None:
+        """A record of `name`: the newest sequence wins, of equal ones the one read later."""
+        entry = self.names.get(name)
+        if entry is None:
+            self.names[name] = NameEntry(sequence, location, removed)
+        else:
+            entry.copies += 1
+            if sequence < entry.sequence:
+                return
+            self._count_at(entry.location, -1)
+            entry.sequence, entry.location, entry.removed = sequence, location, removed
+        self._count_at(location, 1)
+
+    def drop_name_records(self, names: Iterable[bytes]) -> None:
+        """These records' segment is freed; a removal that outlived its cause goes with them."""
+        for name in names:
+            entry = self.names[name]
+            entry.copies -= 1
+            if not entry.copies:
+                del self.names[name]
+
+    def add_journal(self, stream_number: int, sequence: int, location: int) -> None:
+        stream = self.streams.setdefault(stream_number, Stream())
+        if sequence <= stream.trimmed_to:
+            return
+        old = stream.records.get(sequence)
+        if old is not None:
+            self._count_at(old, -1)
+        stream.records[sequence] = location
+        self._count_at(location, 1)
+
+    def add_trim(self, stream_number: int, position: int, sequence: int, location: int) -> None:
+        stream = self.streams.setdefault(stream_number, Stream())
+        if sequence < stream.trim_sequence:
+            return
+        if stream.trim_location:
+            self._count_at(stream.trim_location, -1)
+        self._count_at(location, 1)
+        stream.trim_sequence, stream.trim_location = sequence, location
+        stream.trimmed_to = max(stream.trimmed_to, position)
+        dead = [at for at in stream.records if at <= position]
+        for at in dead:
+            self._count_at(stream.records.pop(at), -1)
+
+    def live_locations(self) -> Iterator[int]:
+        """Locations of all live records other than tombstones; what a full scan must agree to."""
+        for _, location in self.index.entries():
+            yield location
+        for entry in list(self.names.values()):
+            yield entry.location
+        for stream in list(self.streams.values()):
+            yield from list(stream.records.values())
+            if stream.trim_location:
+                yield stream.trim_location
+
+    def candidates(self, before_sequence: int) -> list[Segment]:
+        """Sealed segments older than `before_sequence`: interrupted ones first, then emptiest."""
+        found = [s for s in self.segments.values() if s.sealed and s.sequence < before_sequence]
+        return sorted(found, key=lambda s: (not s.copied, s.live_bytes, s.sequence))

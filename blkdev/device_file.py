@@ -1,0 +1,265 @@
+"""Plain files and block devices: the only engine module that makes system calls.
+
+Invariants
+- Maps are PROT_READ: nothing is ever written through one, so a stray pointer cannot damage the
+  store, and no page of the device is dirty that `write` did not make so.
+- A mapped page is touched only after MADV_POPULATE_READ succeeded on it: a read error is then an
+  OSError instead of SIGBUS, and the I/O happens with the interpreter lock released.
+- No map reaches beyond the device's end.
+- An exclusive flock is held from open to close (a shared one when read-only).
+- `_windows_lock` guards the table of maps and is held for no I/O.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import mmap
+import os
+import stat
+import sys
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from struct import unpack
+
+from blkdev.errors import DeviceBusy, DeviceReadOnly
+from blkdev.format import PAGE_SIZE_BYTES, BytesLike
+
+_BLKGETSIZE64 = 0x8008_1272 if sys.maxsize > 1 << 32 else 0x8004_1272
+_BLKROGET = 0x125E
+_BLKDISCARD = 0x1277
+_MADV_POPULATE_READ = 22
+_FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
+_IOV_MAX = 1024
+_LOCK_TRIES = 6
+_LOCK_PAUSE_S = 0.05
+_WINDOW_SIZE_BYTES = (256 << 20) if sys.maxsize > 1 << 32 else (16 << 20)
+_WINDOW_COUNT = 4096 if sys.maxsize > 1 << 32 else 32
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mmap = _libc.mmap64 if hasattr(_libc, "mmap64") else _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
+)  # fmt: skip
+_munmap = _libc.munmap
+_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_madvise = _libc.madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+class _Window:
+    """One read-only map of part of the device; unmapped when its last view is gone."""
+
+    def __init__(self, descriptor: int, offset: int, length: int) -> None:
+        address = _mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
+        if address == _MAP_FAILED:
+            raise OSError(ctypes.get_errno(), "cannot map the device")
+        memory = (ctypes.c_ubyte * length).from_address(address)
+        weakref.finalize(memory, _munmap, address, length)
+        self.address: int = address
+        # The view owns `memory`, and every slice owns the view.
+        self.bytes = memoryview(memory).cast("B").toreadonly()
+
+
+class FileDevice:
+    """A plain file, sparse where nothing was written.
+
+    `windows` bounds the address space that maps use (count, size in bytes).
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        read_only: bool = False,
+        create_size_bytes: int | None = None,
+        windows: tuple[int, int] = (_WINDOW_COUNT, _WINDOW_SIZE_BYTES),
+    ) -> None:
+        """Open and lock. `create_size_bytes` creates the file or grows it (for format only).
+
+        Raises DeviceBusy, DeviceReadOnly, OSError.
+        """
+        self.name = str(path)
+        self.read_only = read_only
+        self._window_count, self._window_size_bytes = windows
+        self._windows: OrderedDict[int, _Window] = OrderedDict()
+        self._windows_lock = threading.Lock()
+        self._can_populate = True
+        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+        if create_size_bytes is not None:
+            flags |= os.O_CREAT
+        self._descriptor = self._open(flags)
+        try:
+            self._lock()
+            self.size_bytes = self._prepare(create_size_bytes)
+            if not read_only:
+                # A failure of the last owner's writes is reported once, to whoever syncs first.
+                os.fsync(self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _open(self, flags: int) -> int:
+        try:
+            return os.open(self.name, flags, 0o600)
+        except OSError as error:
+            if isinstance(error, PermissionError) or error.errno == 30:
+                raise DeviceReadOnly(
+                    f"{self.name}: {error.strerror} (check its permissions)"
+                ) from (error)
+            raise
+
+    def _prepare(self, create_size_bytes: int | None) -> int:
+        """Check the kind of file; the usable size in bytes."""
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(22, f"{self.name} is neither a plain file nor a block device")
+        if create_size_bytes is not None and create_size_bytes > status.st_size:
+            os.ftruncate(self._descriptor, create_size_bytes)
+            return create_size_bytes
+        return status.st_size
+
+    def _lock(self) -> None:
+        mode = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
+        for remaining in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(self._descriptor, mode | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not remaining:
+                    raise DeviceBusy(self.name, _lock_owner(self._descriptor)) from None
+                time.sleep(_LOCK_PAUSE_S)
+            else:
+                return
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._descriptor, length, offset)
+        if len(data) == length:
+            return data
+        parts = [data]
+        done = len(data)
+        while done < length:
+            part = os.pread(self._descriptor, length - done, offset + done)
+            if not part:
+                raise OSError(5, f"{self.name} ends at byte {offset + done}")
+            parts.append(part)
+            done += len(part)
+        return b"".join(parts)
+
+    def view(self, offset: int, length: int) -> memoryview:
+        number, skip = divmod(offset, self._window_size_bytes)
+        if skip + length > self._window_size_bytes or not self._can_populate:
+            return memoryview(self.read(offset, length))
+        window = self._windows.get(number) or self._map(number)
+        begin = skip & -PAGE_SIZE_BYTES
+        if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
+            # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
+            self._can_populate = ctypes.get_errno() != 22
+            return memoryview(self.read(offset, length))
+        return window.bytes[skip : skip + length]
+
+    def _map(self, number: int) -> _Window:
+        offset = number * self._window_size_bytes
+        length = min(self._window_size_bytes, self.size_bytes - offset)
+        if length <= 0:
+            raise OSError(22, "view beyond the end of the device")
+        with self._windows_lock:
+            window = self._windows.get(number)
+            if window is None:
+                window = self._windows[number] = _Window(self._descriptor, offset, length)
+                while len(self._windows) > self._window_count:
+                    self._windows.popitem(last=False)
+            return window
+
+    def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
+        for first in range(0, len(buffers), _IOV_MAX):
+            batch = list(buffers[first : first + _IOV_MAX])
+            total = sum(len(buffer) for buffer in batch)
+            written = os.pwritev(self._descriptor, batch, offset)
+            while written < total:
+                rest = b"".join(batch)[written:]
+                written += os.pwrite(self._descriptor, rest, offset + written)
+            offset += total
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def discard(self, offset: int, length: int) -> None:
+        with contextlib.suppress(OSError):
+            self._discard(offset, length)
+
+    def _discard(self, offset: int, length: int) -> None:
+        result = _libc.fallocate(
+            ctypes.c_int(self._descriptor),
+            ctypes.c_int(_FALLOC_PUNCH_HOLE_KEEP_SIZE),
+            ctypes.c_long(offset),
+            ctypes.c_long(length),
+        )
+        if result:
+            raise OSError(ctypes.get_errno(), "cannot punch a hole")
+
+    def close(self) -> None:
+        with self._windows_lock:
+            self._windows.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class BlockDevice(FileDevice):
+    """A raw block device, opened exclusively: neither mounted nor open by another store."""
+
+    def _open(self, flags: int) -> int:
+        try:
+            return super()._open(flags if self.read_only else flags | os.O_EXCL)
+        except OSError as error:
+            if error.errno == 16:
+                raise DeviceBusy(self.name, _owner_of_path(self.name)) from error
+            raise
+
+    def _prepare(self, create_size_bytes: int | None) -> int:  # noqa: ARG002 - a device cannot grow
+        if not stat.S_ISBLK(os.fstat(self._descriptor).st_mode):
+            raise OSError(22, f"{self.name} is not a block device")
+        refused = bytearray(4)
+        fcntl.ioctl(self._descriptor, _BLKROGET, refused)
+        if not self.read_only and any(refused):
+            raise DeviceReadOnly(f"{self.name} is set read-only (blockdev --setrw changes that)")
+        size = bytearray(8)
+        fcntl.ioctl(self._descriptor, _BLKGETSIZE64, size)
+        return int(unpack("<Q", size)[0])
+
+    def _discard(self, offset: int, length: int) -> None:
+        fcntl.ioctl(
+            self._descriptor,
+            _BLKDISCARD,
+            offset.to_bytes(8, "little") + length.to_bytes(8, "little"),
+        )
+
+
+def _owner_of_path(path: str) -> int | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _lock_owner(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_owner(descriptor: int) -> int | None:
+    """Process id of whoever holds the flock on this file, as the kernel lists it."""
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5] == device and int(words[4]) > 0:
+                return int(words[4])
+    return None

@@ -1,0 +1,400 @@
+"""Everything on the device is defined here: layouts, magic numbers, versions, limits.
+
+Twin of docs/formats/blkdev.md; tests/blkdev/test_format_doc.py compares the two field by field.
+
+Invariants
+- All integers are little-endian; no layout has implicit padding; sizes are asserted at import.
+- Every header starts (after at most one line of text) with a magic number and a CRC-32 of all its
+  other bytes. Headers of one store are seeded with its UUID, so leftovers of an earlier store on
+  the same device never pass for ours.
+- Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from struct import Struct, calcsize
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+from zlib import crc32
+
+BytesLike = bytes | bytearray | memoryview
+
+FORMAT_VERSION: Final = 1
+PAGE_SIZE_BYTES: Final = 4096
+ERASE_UNIT_SIZE_BYTES: Final = 4 << 20
+RECORD_UNIT_BYTES: Final = 8
+SEGMENT_SIZE_MIN_BYTES: Final = 64 << 10
+SEGMENT_SIZE_MAX_BYTES: Final = 64 << 20
+SEGMENT_SIZE_DEFAULT_BYTES: Final = 16 << 20
+SEGMENT_COUNT_MIN: Final = 6
+SEGMENT_COUNT_MAX: Final = (1 << 20) - 1
+KEY_SIZE_MAX_BYTES: Final = 64
+VALUE_SIZE_MAX_BYTES: Final = 4 << 20
+NAME_SIZE_MAX_BYTES: Final = 1024
+NAME_VALUE_SIZE_MAX_BYTES: Final = 64 << 10
+LABEL_SIZE_MAX_BYTES: Final = 64
+TOMBSTONES_PER_RECORD_MAX: Final = 1024
+
+FEATURES_COMPATIBLE: Final = 0
+FEATURES_READ_ONLY: Final = 0
+FEATURES_INCOMPATIBLE: Final = 0
+"""Feature bits this version knows. An unknown compatible bit is ignored, an unknown read-only bit
+forbids writing, an unknown incompatible bit forbids opening."""
+
+SUPERBLOCK_MAGIC: Final = b"\x89blkdev\n"
+SEGMENT_MAGIC: Final = b"\x89blkseg\n"
+FOOTER_MAGIC: Final = b"\x89blkend\n"
+CHECKPOINT_MAGIC: Final = b"\x89blkidx\n"
+GROUP_MAGIC: Final = b"\x89grp"
+
+SEGMENT_LOG: Final = 1
+SEGMENT_CHECKPOINT: Final = 2
+SEGMENT_FREE: Final = 3
+
+KIND_BLOCK: Final = 1
+KIND_TOMBSTONES: Final = 2
+KIND_NAME: Final = 3
+KIND_NAME_REMOVAL: Final = 4
+KIND_JOURNAL: Final = 5
+KIND_JOURNAL_TRIM: Final = 6
+KINDS: Final = frozenset(range(KIND_BLOCK, KIND_JOURNAL_TRIM + 1))
+
+TRANSFORM_NONE: Final = 0
+NO_SLOT: Final = 0xFFFF_FFFF
+NO_FINGERPRINT: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+OFFSET_BITS: Final = 23
+SLOT_BITS: Final = 20
+SIZE_BITS: Final = 20
+OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
+SLOT_MASK: Final = (1 << SLOT_BITS) - 1
+SIZE_MASK: Final = (1 << SIZE_BITS) - 1
+SIZE_SHIFT: Final = OFFSET_BITS + SLOT_BITS
+OTHER_KIND: Final = 1 << (SIZE_SHIFT + SIZE_BITS)
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+
+class Field(NamedTuple):
+    """One line of a byte table: where a field lies and how it is encoded."""
+
+    offset: int
+    size_bytes: int
+    code: str
+    name: str
+
+
+class Layout(Generic[Row]):
+    """A packed little-endian struct whose fields are those of the NamedTuple `row`."""
+
+    def __init__(self, row: type[Row], codes: str, size_bytes: int) -> None:
+        self.title = row.__name__
+        self._make: Callable[..., Row] = row
+        names: tuple[str, ...] = row._fields  # type: ignore[attr-defined]  # NamedTuple
+        split = codes.split()
+        assert len(split) == len(names), self.title
+        self.struct = Struct("<" + "".join(split))
+        self.size_bytes = self.struct.size
+        assert self.size_bytes == size_bytes, (self.title, self.size_bytes)
+        self.fields: list[Field] = []
+        offset = 0
+        for code, name in zip(split, names, strict=True):
+            self.fields.append(Field(offset, calcsize("<" + code), code, name))
+            offset += calcsize("<" + code)
+
+    def pack(self, row: Row) -> bytes:
+        return self.struct.pack(*row)
+
+    def unpack(self, buffer: BytesLike, offset: int = 0) -> Row:
+        """Raises struct.error when the buffer is too short."""
+        return self._make(*self.struct.unpack_from(buffer, offset))
+
+
+class CheckedLayout(Layout[Row]):
+    """A layout with the fields `magic` and `checksum`: CRC-32 of all other bytes, seeded."""
+
+    def __init__(self, row: type[Row], codes: str, size_bytes: int, magic: bytes) -> None:
+        super().__init__(row, codes, size_bytes)
+        at = {field.name: field.offset for field in self.fields}
+        self._magic = magic
+        self._magic_at = at["magic"]
+        self._checksum_at = at["checksum"]
+
+    def seal(self, row: Row, seed: int = 0) -> bytes:
+        """The row's bytes with magic and checksum filled in, whatever the row holds there."""
+        packed = bytearray(self.pack(row))
+        packed[self._magic_at : self._magic_at + len(self._magic)] = self._magic
+        packed[self._checksum_at : self._checksum_at + 4] = self._sum(packed, seed)
+        return bytes(packed)
+
+    def open(self, buffer: BytesLike, offset: int = 0, seed: int = 0) -> Row | None:
+        """The row at `offset`, or None when it is cut short, not ours, or damaged."""
+        packed = bytes(buffer[offset : offset + self.size_bytes])
+        if len(packed) < self.size_bytes or not packed.startswith(self._magic, self._magic_at):
+            return None
+        if packed[self._checksum_at : self._checksum_at + 4] != self._sum(packed, seed):
+            return None
+        return self.unpack(packed)
+
+    def _sum(self, packed: bytes | bytearray, seed: int) -> bytes:
+        head = crc32(packed[: self._checksum_at], seed)
+        return crc32(packed[self._checksum_at + 4 :], head).to_bytes(4, "little")
+
+
+class Superblock(NamedTuple):
+    """What a store is: identity, geometry, features, and where recovery starts."""
+
+    first_line: bytes
+    magic: bytes
+    checksum: int
+    version: int
+    uuid: bytes
+    generation: int
+    features_compatible: int
+    features_read_only: int
+    features_incompatible: int
+    device_size_bytes: int
+    segment_size_bytes: int
+    segment_count: int
+    segments_before_middle: int
+    epoch: int
+    middle_offset: int
+    end_offset: int
+    clean: int
+    copy: int
+    checkpoint_slot: int
+    checkpoint_sequence: int
+    index_salt: int
+    boot_id: bytes
+    created_ns: int
+    label: bytes
+    reserved: bytes
+
+
+class SegmentHeader(NamedTuple):
+    """First page of a segment: what it holds and its place in the log."""
+
+    magic: bytes
+    checksum: int
+    kind: int
+    slot: int
+    epoch: int
+    sequence: int
+    first_group: int
+    durable_group: int
+    uuid: bytes
+
+
+class SegmentFooter(NamedTuple):
+    """Last bytes of a sealed segment; the summary entries lie right before it."""
+
+    magic: bytes
+    checksum: int
+    slot: int
+    sequence: int
+    last_group: int
+    durable_group: int
+    entry_count: int
+    groups_end: int
+    summary_checksum: int
+    epoch: int
+    next_sequence: int
+
+
+class GroupHeader(NamedTuple):
+    """The commit record of a group: records that become visible together or not at all."""
+
+    magic: bytes
+    checksum: int
+    size_bytes: int
+    record_count: int
+    records_checksum: int
+    epoch: int
+    number: int
+    durable_group: int
+    segment_sequence: int
+    next_sequence: int
+    reserved: int
+
+
+class RecordHeader(NamedTuple):
+    """Before each record's key and value."""
+
+    checksum: int
+    kind: int
+    transform: int
+    key_size_bytes: int
+    value_size_bytes: int
+    value_checksum: int
+    sequence: int
+
+
+class SummaryEntry(NamedTuple):
+    """One record of a sealed segment; also one slot of the index."""
+
+    fingerprint: int
+    location: int
+
+
+class Tombstone(NamedTuple):
+    """The record at `location`, in the segment of that sequence, is dead."""
+
+    fingerprint: int
+    location: int
+    segment_sequence: int
+
+
+class CheckpointHead(NamedTuple):
+    """Start of a checkpoint's stream of bytes."""
+
+    magic: bytes
+    checksum: int
+    slot_count: int
+    body_size_bytes: int
+    body_checksum: int
+    shard_count: int
+    group: int
+    next_sequence: int
+    next_segment_sequence: int
+    tail_sequence: int
+    tail_end: int
+    key_count: int
+    segment_count: int
+    tombstone_count: int
+    name_count: int
+    stream_count: int
+
+
+class CheckpointSegment(NamedTuple):
+    """One log segment in use, and how much of it is alive."""
+
+    slot: int
+    flags: int
+    sequence: int
+    end: int
+    live_bytes: int
+
+
+class CheckpointTombstones(NamedTuple):
+    """How many tombstones for the segment `target` the segment `holder` has."""
+
+    target: int
+    holder: int
+    tombstones: int
+
+
+class CheckpointName(NamedTuple):
+    """One name; its bytes follow."""
+
+    sequence: int
+    location: int
+    copies: int
+    removed: int
+    size_bytes: int
+
+
+class CheckpointStream(NamedTuple):
+    """One journal stream; its records follow as pairs (sequence, location)."""
+
+    stream: int
+    trimmed_to: int
+    trim_sequence: int
+    trim_location: int
+    record_count: int
+
+
+SUPERBLOCK: Final = CheckedLayout(
+    Superblock, "64s 8s I I 16s Q Q Q Q Q I I I I Q Q B B I Q Q 16s Q 64s 3818s", 4096,
+    SUPERBLOCK_MAGIC,
+)  # fmt: skip
+SEGMENT_HEADER: Final = CheckedLayout(SegmentHeader, "8s I I I I Q Q Q 16s", 64, SEGMENT_MAGIC)
+SEGMENT_FOOTER: Final = CheckedLayout(SegmentFooter, "8s I I Q Q Q I I I I Q", 64, FOOTER_MAGIC)
+GROUP_HEADER: Final = CheckedLayout(GroupHeader, "4s I I I I I Q Q Q Q Q", 64, GROUP_MAGIC)
+RECORD_HEADER: Final = Layout(RecordHeader, "I B B H I I Q", 24)
+SUMMARY_ENTRY: Final = Layout(SummaryEntry, "Q Q", 16)
+TOMBSTONE: Final = Layout(Tombstone, "Q Q Q", 24)
+CHECKPOINT_HEAD: Final = CheckedLayout(
+    CheckpointHead, "8s I I Q I I Q Q Q Q I Q I I I I", 92, CHECKPOINT_MAGIC
+)
+CHECKPOINT_SEGMENT: Final = Layout(CheckpointSegment, "I I Q I I", 24)
+CHECKPOINT_TOMBSTONES: Final = Layout(CheckpointTombstones, "Q Q I", 20)
+CHECKPOINT_NAME: Final = Layout(CheckpointName, "Q Q I H H", 24)
+CHECKPOINT_STREAM: Final = Layout(CheckpointStream, "Q Q Q Q I", 36)
+LAYOUTS: Final[tuple[Layout[Any], ...]] = (
+    SUPERBLOCK, SEGMENT_HEADER, SEGMENT_FOOTER, GROUP_HEADER, RECORD_HEADER, SUMMARY_ENTRY,
+    TOMBSTONE, CHECKPOINT_HEAD, CHECKPOINT_SEGMENT, CHECKPOINT_TOMBSTONES, CHECKPOINT_NAME,
+    CHECKPOINT_STREAM,
+)  # fmt: skip
+
+RECORD_SIZE_MAX_BYTES: Final = (
+    RECORD_HEADER.size_bytes + NAME_SIZE_MAX_BYTES + VALUE_SIZE_MAX_BYTES + RECORD_UNIT_BYTES
+)
+assert sys.byteorder == "little", "the index image is used as it lies in memory"
+assert SUPERBLOCK.size_bytes == PAGE_SIZE_BYTES
+assert RECORD_SIZE_MAX_BYTES < RECORD_UNIT_BYTES << SIZE_BITS
+assert SEGMENT_SIZE_MAX_BYTES <= RECORD_UNIT_BYTES << OFFSET_BITS
+assert SEGMENT_COUNT_MAX < 1 << SLOT_BITS
+assert OTHER_KIND == 1 << 63
+assert ERASE_UNIT_SIZE_BYTES % PAGE_SIZE_BYTES == 0
+assert TOMBSTONES_PER_RECORD_MAX * TOMBSTONE.size_bytes <= SEGMENT_SIZE_MIN_BYTES // 2
+
+
+def aligned(size_bytes: int) -> int:
+    """Rounded up to whole pages."""
+    return (size_bytes + PAGE_SIZE_BYTES - 1) & -PAGE_SIZE_BYTES
+
+
+def pack_location(slot: int, offset: int, size_bytes: int) -> int:
+    """Where a record lies, in 64 bits: segment slot, offset in it, size; never 0.
+
+    `offset` and `size_bytes` are multiples of RECORD_UNIT_BYTES.
+    """
+    return (size_bytes >> 3) << SIZE_SHIFT | slot << OFFSET_BITS | offset >> 3
+
+
+def location_slot(location: int) -> int:
+    return location >> OFFSET_BITS & SLOT_MASK
+
+
+def location_offset(location: int) -> int:
+    """Offset in the segment, in bytes."""
+    return (location & OFFSET_MASK) << 3
+
+
+def location_size(location: int) -> int:
+    """Size of the record with header, key and padding, in bytes."""
+    return (location >> SIZE_SHIFT & SIZE_MASK) << 3
+
+
+def store_seed(uuid: bytes) -> int:
+    """What the checksums of one store's headers start from."""
+    return crc32(uuid)
+
+
+def record_size(key_size_bytes: int, value_size_bytes: int) -> int:
+    """Bytes one record takes in its group."""
+    return (RECORD_HEADER.size_bytes + key_size_bytes + value_size_bytes + 7) & -8
+
+
+_RECORD_TAIL = Struct("<BBHIIQ").pack
+
+
+def encode_record_head(
+    kind: int, key: bytes, value_size_bytes: int, value_checksum: int, sequence: int, seed: int
+) -> bytes:
+    """Header and key of one record; the value follows them on the device."""
+    tail = _RECORD_TAIL(kind, TRANSFORM_NONE, len(key), value_size_bytes, value_checksum, sequence)
+    tail += key
+    return crc32(tail, seed).to_bytes(4, "little") + tail
+
+
+def decode_record_head(buffer: BytesLike, offset: int, seed: int) -> RecordHeader | None:
+    """The record header at `offset`, or None when it is cut short or damaged."""
+    if offset + RECORD_HEADER.size_bytes > len(buffer):
+        return None
+    header = RECORD_HEADER.unpack(buffer, offset)
+    end = offset + RECORD_HEADER.size_bytes + header.key_size_bytes
+    if end > len(buffer) or crc32(buffer[offset + 4 : end], seed) != header.checksum:
+        return None
+    return header

@@ -1,0 +1,365 @@
+"""Append and group commit: the only writer of segments and the only caller of Device.sync.
+
+Records are staged in memory, readable at once, and leave in groups: one `write` of whole pages per
+group. `commit` writes what is staged and syncs; callers that meet at the sync share it.
+
+Locks, outermost first
+- `write_lock` (re-entrant): log order. Held while records are staged and written; every change of
+  the catalog happens under it.
+- `_sync_lock`: at most one sync at a time. Never held while taking the write lock.
+- `state_lock`: catalog and staged records against readers. Held for memory only, never for I/O.
+
+Invariants
+- Group numbers are consecutive over the whole log. A group says up to which group the log was
+  durable when it was written: whatever is missing below that is damage, above it a torn tail.
+- A segment's slot is used again only after its free mark is durable and no view pins it.
+- After any failed write or sync the log refuses everything: the device may hold less than we
+  believe, and asking it again could report success for bytes that were dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from blkdev.catalog import Catalog, Segment
+from blkdev.errors import StoreFull, StoreReadOnly
+from blkdev.format import (
+    GROUP_HEADER,
+    NO_FINGERPRINT,
+    OTHER_KIND,
+    PAGE_SIZE_BYTES,
+    SEGMENT_FREE,
+    SEGMENT_LOG,
+    BytesLike,
+    GroupHeader,
+    SegmentFooter,
+    SegmentHeader,
+    aligned,
+    encode_record_head,
+    pack_location,
+)
+from blkdev.segment import (
+    FIRST_GROUP_OFFSET,
+    Volume,
+    encode_header,
+    encode_summary,
+    summary_size,
+)
+
+STAGED_SIZE_MAX_BYTES = 4 << 20
+_COPIED_VALUE_MAX_BYTES = 32 << 10
+
+DATA = 2
+"""Rights to the last free segments, as the number that must stay free: for values,"""
+RELEASE = 1
+"""for deletes, names and journal trims, which must work on a full store,"""
+COMPACTION = 0
+"""and for compaction, which gives back more than it takes."""
+
+
+class Draft(NamedTuple):
+    """A record to append. `value` must not change until the log has written it."""
+
+    kind: int
+    key: bytes
+    value: bytes | memoryview
+    value_checksum: int
+    fingerprint: int = NO_FINGERPRINT
+    sequence: int = -1
+
+
+class Tail(NamedTuple):
+    """Where the log ends, as recovery found it."""
+
+    group: int
+    next_sequence: int
+    next_segment_sequence: int
+    active: Segment | None
+    entries: array[int]
+
+
+class Log:
+    """The write side of one store."""
+
+    def __init__(self, volume: Volume, catalog: Catalog, tail: Tail, epoch: int) -> None:
+        self.write_lock = threading.RLock()
+        self.state_lock = threading.Lock()
+        self._sync_lock = threading.Lock()
+        self._volume = volume
+        self._catalog = catalog
+        self._epoch = epoch
+        self._active = tail.active
+        self._entries = tail.entries
+        self.next_sequence = tail.next_sequence
+        self.next_segment_sequence = tail.next_segment_sequence
+        self.written_group = tail.group
+        self.durable_group = tail.group
+        self.sync_count = 0
+        self.segments_opened = 0
+        self.written_bytes = 0
+        self.staged: dict[int, tuple[bytes, bytes | memoryview]] = {}
+        self.failure: OSError | None = None
+        self.reclaim: Callable[[], bool] | None = None
+        self._reset_group()
+
+    def _reset_group(self) -> None:
+        self._chunk = bytearray(GROUP_HEADER.size_bytes)
+        self._buffers: list[BytesLike] = [self._chunk]
+        self._pending_bytes = GROUP_HEADER.size_bytes
+        self._pending_count = 0
+        self._pending_checksum = self._volume.seed
+
+    @property
+    def active(self) -> Segment | None:
+        return self._active
+
+    @property
+    def position(self) -> int:
+        """Sequence of the newest record; -1 before the first."""
+        return self.next_sequence - 1
+
+    def append(self, drafts: Sequence[Draft], right: int) -> list[int]:
+        """Stage records, all in one group; their locations. The caller holds the write lock and
+        enters them into the catalog before releasing it.
+
+        Raises StoreFull (nothing was staged), StoreReadOnly.
+        """
+        self.check_writable()
+        need = 0
+        for draft in drafts:
+            need += (24 + len(draft.key) + len(draft.value) + 7) & -8
+        if not self._fits(need, len(drafts)):
+            self._make_room(need, len(drafts), right)
+        return [self._stage(draft) for draft in drafts]
+
+    def _stage(self, draft: Draft) -> int:
+        segment = self._active
+        assert segment is not None
+        sequence = draft.sequence
+        if sequence < 0:
+            sequence = self.next_sequence
+            self.next_sequence += 1
+        key, value = draft.key, draft.value
+        head = encode_record_head(
+            draft.kind, key, len(value), draft.value_checksum, sequence, self._volume.seed
+        )
+        size_bytes = len(head) + len(value)
+        padded = (size_bytes + 7) & -8
+        location = pack_location(segment.slot, segment.end + self._pending_bytes, padded)
+        if len(value) <= _COPIED_VALUE_MAX_BYTES:
+            self._chunk += b"".join((head, value, bytes(padded - size_bytes)))
+        else:
+            self._chunk += head
+            self._chunk = bytearray(padded - size_bytes)
+            self._buffers += (value, self._chunk)
+        self._pending_bytes += padded
+        self._pending_count += 1
+        self._pending_checksum = crc32(head, self._pending_checksum)
+        self.staged[location] = (head, value)
+        if draft.fingerprint == NO_FINGERPRINT:
+            self._entries.extend((NO_FINGERPRINT, location | OTHER_KIND))
+        else:
+            self._entries.extend((draft.fingerprint, location))
+        return location
+
+    def trim_staging(self) -> None:
+        """Write the staged group when it has grown large enough. Holds the write lock."""
+        if self._pending_bytes >= self._staged_size_max_bytes:
+            self.write_out()
+
+    @property
+    def _staged_size_max_bytes(self) -> int:
+        return min(STAGED_SIZE_MAX_BYTES, self._volume.geometry.segment_size_bytes // 2)
+
+    def _fits(self, size_bytes: int, count: int) -> bool:
+        segment = self._active
+        if segment is None:
+            return False
+        groups_end = segment.end + aligned(self._pending_bytes + size_bytes)
+        summary = summary_size((len(self._entries) >> 1) + count)
+        return groups_end + summary <= self._volume.geometry.segment_size_bytes
+
+    def _make_room(self, size_bytes: int, count: int, right: int) -> None:
+        while not self._fits(size_bytes, count):
+            if self._pending_count:
+                self.write_out()
+            elif len(self._catalog.free) <= right:
+                reclaim = self.reclaim
+                if right == COMPACTION or reclaim is None or not reclaim():
+                    raise StoreFull(self._volume.device.name)
+            else:
+                self._seal()
+                self._open_segment()
+
+    def write_out(self) -> None:
+        """Hand staged records to the device: from then on they survive the end of this process,
+        but not yet a power cut.
+
+        Raises StoreReadOnly when the device refuses.
+        """
+        with self.write_lock:
+            segment = self._active
+            if not self._pending_count or segment is None:
+                return
+            self.check_writable()
+            size_bytes = self._pending_bytes
+            header = GROUP_HEADER.seal(
+                GroupHeader(
+                    magic=b"",
+                    checksum=0,
+                    size_bytes=size_bytes,
+                    record_count=self._pending_count,
+                    records_checksum=self._pending_checksum,
+                    epoch=self._epoch,
+                    number=self.written_group + 1,
+                    durable_group=self.durable_group,
+                    segment_sequence=segment.sequence,
+                    next_sequence=self.next_sequence,
+                    reserved=0,
+                ),
+                self._volume.seed,
+            )
+            first = self._buffers[0]
+            assert isinstance(first, bytearray)
+            first[: GROUP_HEADER.size_bytes] = header
+            self._chunk += bytes(aligned(size_bytes) - size_bytes)
+            self._write(segment.slot, segment.end, self._buffers)
+            with self.state_lock:
+                self._catalog.extend(segment, segment.end + aligned(size_bytes))
+                self.staged = {}
+            self.written_group += 1
+            self._reset_group()
+
+    def commit(self) -> None:
+        """Everything appended before this call survives a power cut when it returns.
+
+        Raises StoreReadOnly when the device cannot promise that.
+        """
+        with self.write_lock:
+            self.write_out()
+            target = self.written_group
+        if self.durable_group >= target:
+            self.check_writable()
+            return
+        with self._sync_lock:
+            if self.durable_group < target:
+                self._sync()
+
+    def sync(self) -> None:
+        """Sync even when no group is pending: for free marks and checkpoints."""
+        with self._sync_lock:
+            self._sync()
+
+    def _sync(self) -> None:
+        self.check_writable()
+        reached = self.written_group
+        try:
+            self._volume.device.sync()
+        except OSError as error:
+            self._fail(error)
+        self.sync_count += 1
+        self.durable_group = reached
+
+    def check_writable(self) -> None:
+        if self.failure is not None:
+            raise StoreReadOnly(
+                f"{self._volume.device.name} is read-only since a failed write: {self.failure} "
+                "(it may be out of space or broken; look at it, then open it again)"
+            ) from self.failure
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = error
+        self.check_writable()
+
+    def _write(self, slot: int, offset: int, buffers: Sequence[BytesLike]) -> None:
+        try:
+            self._volume.device.write(self._volume.geometry.segment_offset(slot) + offset, buffers)
+        except OSError as error:
+            self._fail(error)
+        self.written_bytes += sum(len(buffer) for buffer in buffers)
+
+    def write_pages(self, slot: int, offset: int, buffers: Sequence[BytesLike]) -> None:
+        """Whole pages of a segment outside the log: free marks and checkpoints."""
+        self.check_writable()
+        self._write(slot, offset, buffers)
+
+    def wipe(self, slots: Iterable[int], stale_footer_slot: int | None = None) -> None:
+        """Mark segments free; durable with the next sync. Header, first group and footer go, so
+        that whatever a crash tears no half of them can bring the segment back.
+        """
+        last_page = self._volume.geometry.segment_size_bytes - PAGE_SIZE_BYTES
+        for slot in slots:
+            header = encode_header(self.segment_header(SEGMENT_FREE, slot, 0), self._volume.seed)
+            self.write_pages(slot, 0, [header, bytes(PAGE_SIZE_BYTES)])
+            self.write_pages(slot, last_page, [bytes(PAGE_SIZE_BYTES)])
+        if stale_footer_slot is not None:
+            self.write_pages(stale_footer_slot, last_page, [bytes(PAGE_SIZE_BYTES)])
+
+    def _seal(self) -> None:
+        """End the active segment with the summary that makes a rebuild cheap."""
+        segment = self._active
+        if segment is None:
+            return
+        footer = SegmentFooter(
+            magic=b"",
+            checksum=0,
+            slot=segment.slot,
+            sequence=segment.sequence,
+            last_group=self.written_group,
+            durable_group=self.durable_group,
+            entry_count=len(self._entries) >> 1,
+            groups_end=segment.end,
+            summary_checksum=0,
+            epoch=self._epoch,
+            next_sequence=self.next_sequence,
+        )
+        packed = encode_summary(self._entries, footer, self._volume.seed)
+        self._write(segment.slot, self._volume.geometry.segment_size_bytes - len(packed), [packed])
+        segment.sealed = True
+        self._active = None
+
+    def _open_segment(self) -> None:
+        with self.state_lock:
+            slot = self._catalog.free.popleft()
+            self.segments_opened += 1
+        header = self.segment_header(SEGMENT_LOG, slot, self.next_segment_sequence)
+        self._write(slot, 0, [encode_header(header, self._volume.seed)])
+        with self.state_lock:
+            self._active = self._catalog.open_segment(
+                slot, self.next_segment_sequence, FIRST_GROUP_OFFSET
+            )
+        self.next_segment_sequence += 1
+        self._entries = array("Q")
+
+    def segment_header(self, kind: int, slot: int, sequence: int) -> SegmentHeader:
+        return SegmentHeader(
+            magic=b"",
+            checksum=0,
+            kind=kind,
+            slot=slot,
+            epoch=self._epoch,
+            sequence=sequence,
+            first_group=self.written_group + 1,
+            durable_group=self.durable_group,
+            uuid=self._volume.uuid,
+        )
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes of records that no group holds yet."""
+        return self._pending_bytes - GROUP_HEADER.size_bytes
+
+    def room_bytes(self) -> int:
+        """Bytes that the active segment could still take."""
+        segment = self._active
+        if segment is None:
+            return 0
+        used = segment.end + aligned(self._pending_bytes) + summary_size(len(self._entries) >> 1)
+        return max(0, self._volume.geometry.segment_size_bytes - used)
+
+
+assert FIRST_GROUP_OFFSET == PAGE_SIZE_BYTES

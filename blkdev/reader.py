@@ -1,0 +1,225 @@
+"""Reads: from a key to its record, staged or on the device.
+
+Invariants
+- No lock is held during I/O. A segment is reused only after nothing in it is alive, so a record
+  that is still in the index after it was read was read whole; the check costs one comparison
+  unless a segment was opened meanwhile.
+- A fingerprint is confirmed by the key in the record's header; a damaged header is BlockDamaged,
+  never "not found".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+from zlib import crc32
+
+from blkdev.catalog import Catalog
+from blkdev.errors import BlockDamaged, KeyNotFound
+from blkdev.format import (
+    RECORD_HEADER,
+    RecordHeader,
+    decode_record_head,
+    location_offset,
+    location_size,
+    location_slot,
+)
+from blkdev.index import fingerprint_of
+from blkdev.log import Log
+from blkdev.segment import Volume
+
+_READ_SIZE_MAX_BYTES = 64 << 10
+"""Larger records are read through a map: one copy less."""
+_HEAD = RECORD_HEADER.size_bytes
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """A live record."""
+
+    fingerprint: int
+    location: int
+    header: RecordHeader
+
+
+class Reader:
+    """The read side of one store. With `verify`, values are checked against their checksums."""
+
+    def __init__(self, volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> None:
+        self._volume = volume
+        self._catalog = catalog
+        self._index = catalog.index
+        self._log = log
+        self._verify = verify
+
+    def find(self, key: bytes) -> Found | None:
+        """The key's record. Raises BlockDamaged."""
+        return self._search(key, self._found_at)
+
+    def value(self, key: bytes) -> bytes | None:
+        """The key's value. Raises BlockDamaged."""
+        return self._search(key, self._value_at)
+
+    def view(self, key: bytes) -> View:
+        return View(self, key)
+
+    def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
+        """(pinned slot, value without a copy). Raises KeyNotFound, BlockDamaged."""
+        state_lock = self._log.state_lock
+        while True:
+            found = self._search(key, self._view_at)
+            if found is None:
+                raise KeyNotFound(key)
+            fingerprint, location, value = found
+            slot = location_slot(location)
+            with state_lock:
+                if self._index.has(fingerprint, location):
+                    self._catalog.pin(slot)
+                    return slot, value
+
+    def unpin(self, slot: int) -> None:
+        with self._log.state_lock:
+            self._catalog.unpin(slot)
+
+    def record(self, location: int, key: bytes) -> tuple[RecordHeader, bytes]:
+        """A name's or journal's record, always checked. Raises BlockDamaged."""
+        header, packed, value_at = self._packed_at(location, key)
+        value = bytes(packed[value_at : value_at + header.value_size_bytes])
+        if crc32(value) != header.value_checksum:
+            raise self._damaged(location, key, "its value fails its checksum")
+        return header, value
+
+    def key_at(self, location: int) -> tuple[RecordHeader, bytes] | None:
+        """Header and key of whatever record is at `location`; None when damaged or unreadable."""
+        staged = self._log.staged.get(location)
+        try:
+            packed = staged[0] if staged else self._read(location, _HEAD + 64)
+        except OSError:
+            return None
+        header = decode_record_head(packed, 0, self._volume.seed)
+        return None if header is None else (header, packed[_HEAD : _HEAD + header.key_size_bytes])
+
+    def _search(self, key: bytes, read: Callable[[int, bytes, int], T | None]) -> T | None:
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        log = self._log
+        while True:
+            with log.state_lock:
+                locations = self._index.locations(fingerprint)
+                opened = log.segments_opened
+            if not locations:
+                return None
+            damage: BlockDamaged | None = None
+            found: T | None = None
+            for location in locations:
+                try:
+                    found = read(location, key, fingerprint)
+                except BlockDamaged as error:
+                    damage = error
+                if found is not None:
+                    break
+            if opened != log.segments_opened:
+                with log.state_lock:
+                    if locations != self._index.locations(fingerprint):
+                        continue
+            if found is None and damage is not None:
+                raise damage
+            return found
+
+    def _found_at(self, location: int, key: bytes, fingerprint: int) -> Found | None:
+        staged = self._log.staged.get(location)
+        packed = staged[0] if staged else self._try_read(location, key, _HEAD + len(key))
+        header = self._confirm(packed, location, key)
+        return header and Found(fingerprint, location, header)
+
+    def _value_at(self, location: int, key: bytes, _fingerprint: int) -> bytes | None:
+        found = self._view_at(location, key, _fingerprint)
+        return None if found is None else bytes(found[2])
+
+    def _view_at(
+        self, location: int, key: bytes, fingerprint: int
+    ) -> tuple[int, int, memoryview] | None:
+        staged = self._log.staged.get(location)
+        if staged:
+            same = staged[0][_HEAD:] == key
+            return (fingerprint, location, memoryview(staged[1]).toreadonly()) if same else None
+        packed = memoryview(self._try_view(location, key))
+        header = self._confirm(packed, location, key)
+        if header is None:
+            return None
+        value_at = _HEAD + header.key_size_bytes
+        value = packed[value_at : value_at + header.value_size_bytes]
+        if self._verify and crc32(value) != header.value_checksum:
+            raise self._damaged(location, key, "its value fails its checksum")
+        return fingerprint, location, value
+
+    def _packed_at(self, location: int, key: bytes) -> tuple[RecordHeader, bytes | memoryview, int]:
+        staged = self._log.staged.get(location)
+        packed = b"".join(staged) if staged else self._try_view(location, key)
+        header = self._confirm(packed, location, key)
+        if header is None:
+            raise self._damaged(location, key, "another record is in its place")
+        return header, packed, _HEAD + header.key_size_bytes
+
+    def _confirm(
+        self, packed: bytes | memoryview, location: int, key: bytes
+    ) -> RecordHeader | None:
+        """The header if the record is the key's, None if another key's."""
+        header = decode_record_head(packed, 0, self._volume.seed)
+        if header is None:
+            if packed[_HEAD : _HEAD + len(key)] != key and len(packed) > _HEAD:
+                # Either another key's record, longer than what was read, or damage: read it all.
+                whole = self.key_at(location)
+                if whole is not None:
+                    return None
+            raise self._damaged(location, key, "its header is damaged")
+        if header.key_size_bytes != len(key) or packed[_HEAD : _HEAD + len(key)] != key:
+            return None
+        return header
+
+    def _try_read(self, location: int, key: bytes, length: int) -> bytes:
+        try:
+            return self._read(location, length)
+        except OSError as error:
+            raise self._damaged(location, key, f"the device cannot read it: {error}") from error
+
+    def _try_view(self, location: int, key: bytes) -> bytes | memoryview:
+        size_bytes = location_size(location)
+        if size_bytes <= _READ_SIZE_MAX_BYTES:
+            return self._try_read(location, key, size_bytes)
+        offset = self._device_offset(location)
+        try:
+            return self._volume.device.view(offset, size_bytes)
+        except OSError as error:
+            raise self._damaged(location, key, f"the device cannot read it: {error}") from error
+
+    def _read(self, location: int, length: int) -> bytes:
+        length = min(length, location_size(location))
+        return self._volume.device.read(self._device_offset(location), length)
+
+    def _device_offset(self, location: int) -> int:
+        segment = self._volume.geometry.segment_offset(location_slot(location))
+        return segment + location_offset(location)
+
+    def _damaged(self, location: int, key: bytes, why: str) -> BlockDamaged:
+        return BlockDamaged(key, self._device_offset(location), why)
+
+
+class View:
+    """Context manager around one value; the memoryview is valid inside the `with` only."""
+
+    def __init__(self, reader: Reader, key: bytes) -> None:
+        self._reader = reader
+        self._key = key
+
+    def __enter__(self) -> memoryview:
+        self._slot, self._value = self._reader.pinned_value(self._key)
+        return self._value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._reader.unpin(self._slot)

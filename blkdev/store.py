@@ -1,0 +1,616 @@
+"""The store: opaque keys and values, names, journals on one device. The engine's public class.
+
+    put_many -> visible at once -> commit -> survives a power cut
+
+Locks: see blkdev/log.py. In addition `_maintenance_lock`, outermost, lets one compaction,
+checkpoint or check run at a time.
+
+Invariants
+- A key that is stored is never written again: a duplicate put writes nothing.
+- What a reader gets is one record as it was put. A reader takes no lock during I/O; afterwards it
+  looks whether a segment was reused meanwhile and, if so, whether its record is still in place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from uuid import uuid4
+from zlib import crc32
+
+from blkdev import superblock as superblocks
+from blkdev.device import Device
+from blkdev.errors import (
+    BlockDamaged,
+    DeviceReadOnly,
+    KeyNotFound,
+    KeyTooLarge,
+    StoreClosed,
+    StoreReadOnly,
+    ValueTooLarge,
+)
+from blkdev.format import (
+    FORMAT_VERSION,
+    KEY_SIZE_MAX_BYTES,
+    KIND_BLOCK,
+    KIND_JOURNAL,
+    KIND_JOURNAL_TRIM,
+    KIND_NAME,
+    KIND_NAME_REMOVAL,
+    KIND_TOMBSTONES,
+    LABEL_SIZE_MAX_BYTES,
+    NAME_SIZE_MAX_BYTES,
+    NAME_VALUE_SIZE_MAX_BYTES,
+    NO_SLOT,
+    PAGE_SIZE_BYTES,
+    SEGMENT_SIZE_DEFAULT_BYTES,
+    SEGMENT_SIZE_MIN_BYTES,
+    TOMBSTONE,
+    TOMBSTONES_PER_RECORD_MAX,
+    BytesLike,
+    Superblock,
+    location_slot,
+    store_seed,
+)
+from blkdev.index import fingerprint_of, new_salt
+from blkdev.log import DATA, RELEASE, Draft, Log
+from blkdev.reader import Reader
+from blkdev.recover import Recovered, Report, recover
+from blkdev.segment import Volume
+from blkdev.signature import refuse_foreign
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SEGMENTS_WANTED = 64
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """Exact counts, kept up to date by every operation. Sizes are in bytes.
+
+    `live_bytes` is what compaction would keep, `dead_bytes` what it would give back; both count
+    records with their headers. `free_bytes` is what put_many can still take, about.
+    """
+
+    keys: int
+    names: int
+    journal_records: int
+    live_bytes: int
+    dead_bytes: int
+    used_bytes: int
+    free_bytes: int
+    capacity_bytes: int
+    segment_size_bytes: int
+    segments: int
+    segments_free: int
+    index_bytes: int
+    staged_bytes: int
+    written_bytes: int
+    sync_count: int
+    position: int
+    read_only: bool
+    latched: bool
+
+
+class JournalStream:
+    """One journal of a store. Records come back in the order they were appended."""
+
+    def __init__(self, store: Store, stream: int) -> None:
+        self._store = store
+        self.stream = stream
+
+    def append(self, record: BytesLike) -> int:
+        """Append one record; its position. Durable with the next commit.
+
+        Raises ValueTooLarge, StoreFull, StoreReadOnly.
+        """
+        return self._store._append_journal(self.stream, record)
+
+    def replay(self) -> Iterator[tuple[int, bytes]]:
+        """(position, record) of all untrimmed records there are now. Raises BlockDamaged."""
+        return self._store._replay_journal(self.stream)
+
+    def trim(self, position: int) -> None:
+        """Drop the records up to and including `position`; durable with the next commit."""
+        self._store._trim_journal(self.stream, position)
+
+
+class Store:
+    """One open store. All methods are safe to call from many threads."""
+
+    def __init__(
+        self, device: Device, block: Superblock, recovered: Recovered, *, verify_reads: bool
+    ) -> None:
+        """Use `Store.open`."""
+        self.device = device
+        self.uuid = block.uuid
+        self.label = block.label.rstrip(b"\0").decode("utf-8", "replace")
+        self.geometry = superblocks.Geometry.of(block)
+        self.read_only = device.read_only
+        self.recovery: Report = recovered.report
+        self._superblock = block
+        self._volume = _volume(device, block)
+        self._catalog = recovered.catalog
+        self._log = Log(self._volume, recovered.catalog, recovered.tail, block.epoch)
+        self._reader = Reader(self._volume, self._catalog, self._log, verify=verify_reads)
+        self._maintenance_lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def format(
+        cls,
+        device: Device,
+        *,
+        segment_size_bytes: int | None = None,
+        label: str = "",
+        force: bool = False,
+    ) -> None:
+        """Make an empty store. Existing data is refused unless `force`.
+
+        The default segment size is 16 MiB, less where the device would hold under 64 of them
+        (but at least 4 MiB). Raises StoreExists, ForeignSignature, DeviceTooSmall,
+        InvalidGeometry, DeviceReadOnly, KeyTooLarge (label), OSError.
+        """
+        if device.read_only:
+            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
+        encoded = label.encode()
+        if len(encoded) > LABEL_SIZE_MAX_BYTES:
+            raise KeyTooLarge(f"a label has at most {LABEL_SIZE_MAX_BYTES} bytes")
+        size = segment_size_bytes or _default_segment_size(device.size_bytes)
+        geometry = superblocks.Geometry.for_device(device, size)
+        if not force:
+            refuse_foreign(device)
+        uuid = uuid4().bytes
+        device.discard(0, device.size_bytes & -PAGE_SIZE_BYTES)
+        superblocks.store(
+            device,
+            Superblock(
+                first_line=superblocks.FIRST_LINE,
+                magic=b"",
+                checksum=0,
+                version=FORMAT_VERSION,
+                uuid=uuid,
+                generation=0,
+                features_compatible=0,
+                features_read_only=0,
+                features_incompatible=0,
+                device_size_bytes=device.size_bytes,
+                segment_size_bytes=geometry.segment_size_bytes,
+                segment_count=geometry.segment_count,
+                segments_before_middle=geometry.segments_before_middle,
+                epoch=0,
+                middle_offset=geometry.middle_offset,
+                end_offset=geometry.end_offset,
+                clean=1,
+                copy=0,
+                checkpoint_slot=NO_SLOT,
+                checkpoint_sequence=0,
+                index_salt=new_salt(),
+                boot_id=_boot_id(),
+                created_ns=time.time_ns(),
+                label=encoded,
+                reserved=b"",
+            ),
+        )
+
+    @classmethod
+    def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
+        """Recover and open. `verify_reads=False` leaves the check of values to a caller that
+        checks them itself (their keys being hashes).
+
+        Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall, DeviceReadOnly,
+        StoreReadOnly (the device fails while being prepared).
+        """
+        block = superblocks.load(device)
+        if not read_only and device.read_only:
+            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
+        if not read_only and not superblocks.may_write(block):
+            raise DeviceReadOnly(
+                f"{device.name} uses a feature that only a newer version can write (open it "
+                "read-only, or use a newer version of this program)"
+            )
+        recovered = recover(_volume(device, block), block.epoch)
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
+        store = cls(device, block, recovered, verify_reads=verify_reads)
+        store.read_only = read_only
+        if not read_only:
+            store._begin(recovered)
+        return store
+
+    def _begin(self, recovered: Recovered) -> None:
+        """Make recovery's findings durable before anything new is written."""
+        log = self._log
+        log.wipe(recovered.garbage_slots, recovered.stale_footer_slot)
+        try:
+            self._superblock = superblocks.store(self.device, self._superblock)
+        except OSError as error:
+            raise StoreReadOnly(f"{self.device.name} refuses writes: {error}") from error
+        for slot in recovered.garbage_slots:
+            self._catalog.release_slot(slot)
+
+    def close(self) -> None:
+        """Commit, mark the store clean, release the device. A second call does nothing."""
+        if self._closed:
+            return
+        try:
+            if not self.read_only and self._log.failure is None:
+                self.commit()
+                self._superblock = superblocks.store(
+                    self.device, self._superblock._replace(clean=1)
+                )
+        finally:
+            self._closed = True
+            self.device.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Blocks
+
+    def put_many(self, items: Iterable[tuple[bytes, BytesLike]]) -> int:
+        """Store what is not there yet; the number of new keys. Visible at once, durable after
+        `commit`. Items before one that fails are stored.
+
+        Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+        """
+        self._check_writable()
+        log, catalog = self._log, self._catalog
+        salt, value_max = self._volume.index_salt, self.geometry.value_size_max_bytes
+        new = 0
+        for key, value in items:
+            if not 0 < len(key) <= KEY_SIZE_MAX_BYTES:
+                raise KeyTooLarge(f"a key has 1 to {KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
+            if len(value) > value_max:
+                raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
+            fingerprint = fingerprint_of(key, salt)
+            frozen = _frozen(value)
+            checksum = crc32(frozen)
+            with log.write_lock:
+                if self._catalog.index.locations(fingerprint) and self._exists(key):
+                    continue
+                draft = Draft(KIND_BLOCK, key, frozen, checksum, fingerprint)
+                (location,) = log.append((draft,), DATA)
+                with log.state_lock:
+                    catalog.add_block(fingerprint, location)
+                log.trim_staging()
+            new += 1
+        return new
+
+    def _exists(self, key: bytes) -> bool:
+        try:
+            return self._reader.find(key) is not None
+        except BlockDamaged:
+            # Its header is damaged: a good copy next to it is found in its stead.
+            return False
+
+    def get(self, key: bytes) -> bytes:
+        """Raises KeyNotFound, BlockDamaged."""
+        value = self._reader.value(key)
+        if value is None:
+            raise KeyNotFound(key)
+        return value
+
+    def view(self, key: bytes) -> AbstractContextManager[memoryview]:
+        """The value without a copy where possible: read-only, valid inside the `with` only.
+
+        Raises KeyNotFound, BlockDamaged on entering.
+        """
+        return self._reader.view(key)
+
+    def has(self, key: bytes) -> bool:
+        """A miss needs no I/O. Raises BlockDamaged when the record cannot be told."""
+        return self._reader.find(key) is not None
+
+    def has_many(self, keys: Iterable[bytes]) -> list[bool]:
+        return [self._reader.find(key) is not None for key in keys]
+
+    def size_of(self, key: bytes) -> int:
+        """Size of the value in bytes. Raises KeyNotFound, BlockDamaged."""
+        found = self._reader.find(key)
+        if found is None:
+            raise KeyNotFound(key)
+        return found.header.value_size_bytes
+
+    def delete_many(self, keys: Iterable[bytes], *, before: int | None = None) -> int:
+        """Delete what is there; the number of keys deleted. With `before`, only keys put at that
+        log position or earlier. Gone at once, durably after `commit`.
+
+        Raises StoreFull, StoreReadOnly.
+        """
+        self._check_writable()
+        deleted = 0
+        batch: list[bytes] = []
+        for key in keys:
+            batch.append(key)
+            if len(batch) == TOMBSTONES_PER_RECORD_MAX:
+                deleted += self._delete_batch(batch, before)
+                batch = []
+        return deleted + self._delete_batch(batch, before)
+
+    def _delete_batch(self, keys: list[bytes], before: int | None) -> int:
+        log, catalog = self._log, self._catalog
+        with log.write_lock:
+            dead: dict[tuple[int, int], int] = {}
+            for key in keys:
+                found = self._reader.find(key)
+                if found is not None and (before is None or found.header.sequence <= before):
+                    segment = catalog.segments[location_slot(found.location)]
+                    dead[found.fingerprint, found.location] = segment.sequence
+            if not dead:
+                return 0
+            value = b"".join(
+                TOMBSTONE.struct.pack(fingerprint, location, sequence)
+                for (fingerprint, location), sequence in dead.items()
+            )
+            (holder,) = log.append((Draft(KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
+            with log.state_lock:
+                for (fingerprint, location), sequence in dead.items():
+                    catalog.remove_block(fingerprint, location)
+                    catalog.add_tombstones(catalog.segments[location_slot(holder)], sequence, 1)
+            log.trim_staging()
+            return len(dead)
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys there are now, in no particular order; those deleted meanwhile may be missing,
+        those added later are. Takes about 40 bytes of memory per key while it runs.
+        """
+        log, reader = self._log, self._reader
+        with log.write_lock, log.state_lock:
+            entries = sorted(self._catalog.index.entries(), key=lambda entry: entry[1] & _PLACE)
+            newest = log.position
+        for fingerprint, location in entries:
+            with log.state_lock:
+                opened = log.segments_opened
+            found = reader.key_at(location)
+            with log.state_lock:
+                now = self._catalog.index.locations(fingerprint)
+            if location in now and found is not None:
+                yield found[1]
+                continue
+            del opened
+            for moved in now:
+                found = reader.key_at(moved)
+                if found is not None and found[0].sequence <= newest:
+                    yield found[1]
+
+    # Names and journals
+
+    def set_name(self, name: bytes, value: bytes | None) -> None:
+        """Set a name, or remove it with None. See `set_names`."""
+        self.set_names({name: value})
+
+    def set_names(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set and remove names together: after a crash all changes are there or none.
+
+        Everything put before is there whenever the change is. Durable after `commit`.
+        Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+        """
+        self._check_writable()
+        drafts: list[Draft] = []
+        for name, value in changes.items():
+            if not 0 < len(name) <= NAME_SIZE_MAX_BYTES:
+                raise KeyTooLarge(f"a name has 1 to {NAME_SIZE_MAX_BYTES} bytes, not {len(name)}")
+            if value is not None and len(value) > NAME_VALUE_SIZE_MAX_BYTES:
+                raise ValueTooLarge(f"a name's value has at most {NAME_VALUE_SIZE_MAX_BYTES} bytes")
+            frozen = b"" if value is None else bytes(value)
+            kind = KIND_NAME_REMOVAL if value is None else KIND_NAME
+            drafts.append(Draft(kind, bytes(name), frozen, crc32(frozen)))
+        total = sum(len(draft.key) + len(draft.value) + 32 for draft in drafts)
+        if total > self.geometry.value_size_max_bytes:
+            raise ValueTooLarge(f"{len(drafts)} names at once are too much (split the change)")
+        log, catalog = self._log, self._catalog
+        with log.write_lock:
+            drafts = [
+                draft for draft in drafts if draft.kind == KIND_NAME or self._has_name(draft.key)
+            ]
+            if not drafts:
+                return
+            first = log.next_sequence
+            locations = log.append(drafts, RELEASE)
+            with log.state_lock:
+                for sequence, (draft, location) in enumerate(
+                    zip(drafts, locations, strict=True), first
+                ):
+                    removed = draft.kind == KIND_NAME_REMOVAL
+                    catalog.add_name(draft.key, sequence, location, removed=removed)
+            log.trim_staging()
+
+    def _has_name(self, name: bytes) -> bool:
+        entry = self._catalog.names.get(name)
+        return entry is not None and not entry.removed
+
+    def name(self, name: bytes) -> bytes | None:
+        """The name's value, or None. Raises BlockDamaged."""
+        return self._settled(lambda: self._name_location(name), name)
+
+    def _name_location(self, name: bytes) -> int | None:
+        entry = self._catalog.names.get(name)
+        return None if entry is None or entry.removed else entry.location
+
+    def _settled(self, locate: Callable[[], int | None], key: bytes) -> bytes | None:
+        """The value where `locate` says, once it says the same before and after the read."""
+        state_lock = self._log.state_lock
+        with state_lock:
+            self._check_open()
+            location = locate()
+        while location is not None:
+            try:
+                value: bytes | None = self._reader.record(location, key)[1]
+                damage = None
+            except BlockDamaged as error:
+                value, damage = None, error
+            with state_lock:
+                now = locate()
+            if now == location:
+                if damage is not None:
+                    raise damage
+                return value
+            location = now
+        return None
+
+    def names(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """(name, value) of all names with the prefix, sorted by name. Raises BlockDamaged."""
+        with self._log.state_lock:
+            wanted = sorted(
+                name
+                for name, entry in self._catalog.names.items()
+                if not entry.removed and name.startswith(prefix)
+            )
+        found = ((name, self.name(name)) for name in wanted)
+        return [(name, value) for name, value in found if value is not None]
+
+    def journal(self, stream: int) -> JournalStream:
+        """The journal with that number, 0 to 2^64 - 1; it need not exist before."""
+        if not 0 <= stream < 1 << 64:
+            raise KeyTooLarge(f"a stream is numbered 0 to 2^64 - 1, not {stream}")
+        return JournalStream(self, stream)
+
+    def _append_journal(self, stream: int, record: BytesLike) -> int:
+        self._check_writable()
+        if len(record) > self.geometry.value_size_max_bytes:
+            raise ValueTooLarge(
+                f"journal record of {len(record)} bytes; this store takes "
+                f"{self.geometry.value_size_max_bytes}"
+            )
+        frozen = _frozen(record)
+        draft = Draft(KIND_JOURNAL, stream.to_bytes(8, "little"), frozen, crc32(frozen))
+        log = self._log
+        with log.write_lock:
+            (location,) = log.append((draft,), DATA)
+            position = log.position
+            with log.state_lock:
+                self._catalog.add_journal(stream, position, location)
+            log.trim_staging()
+            return position
+
+    def _replay_journal(self, stream: int) -> Iterator[tuple[int, bytes]]:
+        with self._log.state_lock:
+            self._check_open()
+            state = self._catalog.streams.get(stream)
+            positions = sorted(state.records) if state else []
+        key = stream.to_bytes(8, "little")
+        for position in positions:
+            assert state is not None
+            value = self._settled(lambda at=position: state.records.get(at), key)  # type: ignore[misc]
+            if value is not None:
+                yield position, value
+
+    def _trim_journal(self, stream: int, position: int) -> None:
+        self._check_writable()
+        log, catalog = self._log, self._catalog
+        with log.write_lock:
+            state = catalog.streams.get(stream)
+            if state is None or position <= state.trimmed_to:
+                return
+            position = min(position, log.position)
+            value = position.to_bytes(8, "little", signed=True)
+            key = stream.to_bytes(8, "little")
+            draft = Draft(KIND_JOURNAL_TRIM, key, value, crc32(value))
+            (location,) = log.append((draft,), RELEASE)
+            with log.state_lock:
+                catalog.add_trim(stream, position, log.position, location)
+
+    # Durability and upkeep
+
+    def commit(self) -> None:
+        """Everything put, set, deleted or appended before survives a power cut when it returns.
+
+        Raises StoreReadOnly when the device cannot promise that; then nothing since the last
+        successful commit is promised, and the store takes no more writes.
+        """
+        self._check_writable()
+        self._log.commit()
+
+    def write_out(self) -> None:
+        """Hand everything staged to the operating system: it survives the end of this process
+        (kill -9), not a power cut. Costs one write and no flush.
+        """
+        self._check_writable()
+        self._log.write_out()
+
+    def position(self) -> int:
+        """Log position: that of everything written later is larger."""
+        return self._log.position
+
+    def stats(self) -> StoreStats:
+        log, catalog, size = self._log, self._catalog, self.geometry.segment_size_bytes
+        with log.write_lock, log.state_lock:
+            free = len(catalog.free)
+            usable = size - 2 * PAGE_SIZE_BYTES
+            dead = catalog.used_bytes - len(catalog.segments) * PAGE_SIZE_BYTES
+            staged = log.staged_bytes
+            return StoreStats(
+                keys=catalog.index.count,
+                names=sum(not entry.removed for entry in catalog.names.values()),
+                journal_records=sum(len(s.records) for s in catalog.streams.values()),
+                live_bytes=catalog.live_bytes,
+                dead_bytes=max(0, dead + staged - catalog.live_bytes),
+                used_bytes=catalog.used_bytes,
+                free_bytes=max(0, free - DATA) * usable + log.room_bytes(),
+                capacity_bytes=(self.geometry.segment_count - DATA) * usable,
+                segment_size_bytes=size,
+                segments=self.geometry.segment_count,
+                segments_free=free,
+                index_bytes=catalog.index.size_bytes,
+                staged_bytes=staged,
+                written_bytes=log.written_bytes,
+                sync_count=log.sync_count,
+                position=log.position,
+                read_only=self.read_only,
+                latched=log.failure is not None,
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self.read_only:
+            raise StoreReadOnly(f"{self.device.name} was opened read-only")
+        self._log.check_writable()
+
+
+_PLACE = (1 << 43) - 1
+"""The bits of a location that say where, in device order."""
+
+
+def _volume(device: Device, block: Superblock) -> Volume:
+    geometry = superblocks.Geometry.of(block)
+    return Volume(device, geometry, block.uuid, store_seed(block.uuid), block.index_salt)
+
+
+def _default_segment_size(device_size_bytes: int) -> int:
+    size = SEGMENT_SIZE_DEFAULT_BYTES
+    while size > 4 << 20 and device_size_bytes // size < _SEGMENTS_WANTED:
+        size //= 2
+    return max(size, SEGMENT_SIZE_MIN_BYTES)
+
+
+def _frozen(value: BytesLike) -> bytes | memoryview:
+    """The value as something that cannot change until it is written: copied only if it could."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, memoryview) and value.readonly and isinstance(value.obj, bytes):
+        return value if value.contiguous and value.itemsize == 1 else bytes(value)
+    return bytes(value)
+
+
+def _boot_id() -> bytes:
+    """Which run of the machine this is: tells a killed process from a power cut."""
+    try:
+        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)
