@@ -25,9 +25,10 @@ from ipld.nodes import (
     Get,
     NodeKind,
     Put,
-    load,
+    load_dag_pb,
     load_directory,
     node_kind,
+    parse_directory,
     symlink_target,
 )
 from ipld.profile import Profile
@@ -114,16 +115,19 @@ def edit(
     """
     if any(not name or (entry and entry.name != name) for name, entry in changes.items()):
         raise InvalidParameter("changes are keyed by the names of their entries, never empty")
+    block = load_dag_pb(cid, get)
     if attributes is None:
-        spliced = _edit_spliced(cid, changes, profile, get, put)
+        spliced = _edit_spliced(block, changes, profile, put)
         if spliced is not None:
             return spliced
-    links, record = load_directory(cid, get)
+    links, record = parse_directory(cid, block)
     if attributes is not None:
         record = record.with_attributes(attributes)
     if record.kind is Kind.HAMT_SHARD:
         shard = hamt.parse_shard(links, record)
-        if shard.shape.fanout == profile.hamt_fanout and _hashed_as(cid, profile, get):
+        if shard.shape.fanout == profile.hamt_fanout and (
+            Block.build(block, cids.DAG_PB, profile).cid == cid
+        ):
             limit = _Limit(profile, record, memo or SizeMemo())
             return _edit_sharded(shard, changes, limit, get, put, attributes is not None)
         content = {entry.name: entry for entry in hamt.entries(shard, get)}
@@ -208,12 +212,10 @@ def _write(content: list[Entry], record: Data, profile: Profile, put: Put) -> Di
 
 
 def _edit_spliced(
-    cid: bytes, changes: Mapping[bytes, Entry | None], profile: Profile, get: Get, put: Put
+    block: bytes, changes: Mapping[bytes, Entry | None], profile: Profile, put: Put
 ) -> DirLink | None:
     """The quick way for ordinary plain directories that stay plain; None when it does not apply."""
-    if cids.codec_of(cid) != cids.DAG_PB:
-        return None
-    spliced = plaindir.splice(bytes(load(cid, get)), changes)
+    spliced = plaindir.splice(block, changes)
     if spliced is None:
         return None
     record = Data(Kind.DIRECTORY)
@@ -223,11 +225,6 @@ def _edit_spliced(
     if _Limit(profile, record).exceeds(spliced.entry_count, size_bytes):
         return None
     return plaindir.write(spliced.data, spliced.tsize, profile, put)
-
-
-def _hashed_as(cid: bytes, profile: Profile, get: Get) -> bool:
-    """Whether the root block has the CID version, hash and inlining of the profile."""
-    return Block.build(load(cid, get), cids.DAG_PB, profile).cid == cid
 
 
 def _edit_sharded(

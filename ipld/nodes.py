@@ -51,13 +51,25 @@ def load_unixfs(cid: bytes, get: Get) -> tuple[list[dagpb.Link], unixfs.Data]:
     return node.links, unixfs.decode(node.data)
 
 
+def load_dag_pb(cid: bytes, get: Get) -> bytes:
+    """The block of what should be a directory. Raises NotADirectory for other codecs."""
+    if cids.codec_of(cid) != cids.DAG_PB:
+        raise NotADirectory(f"{cids.to_text(cid)} is not a directory")
+    return bytes(load(cid, get))
+
+
 def load_directory(cid: bytes, get: Get) -> tuple[list[dagpb.Link], unixfs.Data]:
     """Links and record of a directory of either form. Raises NotADirectory for all else."""
-    if cids.codec_of(cid) == cids.DAG_PB:
-        links, record = load_unixfs(cid, get)
-        if record.kind in (Kind.DIRECTORY, Kind.HAMT_SHARD):
-            return links, record
-    raise NotADirectory(f"{cids.to_text(cid)} is not a directory")
+    return parse_directory(cid, load_dag_pb(cid, get))
+
+
+def parse_directory(cid: bytes, block: BytesLike) -> tuple[list[dagpb.Link], unixfs.Data]:
+    """The same for a block that `load_dag_pb` gave."""
+    node = dagpb.decode(block)
+    record = unixfs.decode(node.data)
+    if record.kind not in (Kind.DIRECTORY, Kind.HAMT_SHARD):
+        raise NotADirectory(f"{cids.to_text(cid)} is not a directory")
+    return node.links, record
 
 
 def node_kind(cid: bytes, get: Get) -> NodeKind:

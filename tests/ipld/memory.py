@@ -4,7 +4,7 @@ from ipld import cid as cids
 from ipld.block import Block
 
 
-class MissingBlock(Exception):
+class MissingBlockError(Exception):
     """What this store raises; the formats layer must pass it through."""
 
 
@@ -24,7 +24,7 @@ class MemoryDag:
     def get(self, cid: bytes) -> bytes:
         self.gets.append(cid)
         if cid not in self.blocks:
-            raise MissingBlock(cids.to_text(cid))
+            raise MissingBlockError(cids.to_text(cid))
         return self.blocks[cid]
 
     def add(self, data: bytes, codec: int, profile) -> bytes:

@@ -180,7 +180,9 @@ def test_nesting_is_allowed_up_to_the_limit_and_refused_above_it():
 def test_mutated_blocks_raise_typed_errors_only():
     corpus = [
         dagcbor.encode({"list": [Link(CID), Link(CID_V0), CID], "n": -1, "f": 1.5, "s": "é" * 30}),
-        dagcbor.encode([[bytes(range(40))] * 3, [Link(CID)] * 3, {"a": {"b": [None, True, 2**40]}}]),
+        dagcbor.encode(
+            [[bytes(range(40))] * 3, [Link(CID)] * 3, {"a": {"b": [None, True, 2**40]}}]
+        ),
     ]
 
     def parse(data: bytes) -> None:
