@@ -46,9 +46,8 @@ class MemoryJournal:
     def append(self, record: bytes) -> int:
         with self._log.lock:
             self._log.reserve(len(record))
-            position = self._log.position()
+            position = self._log.written(lambda: self._drop(position))
             self._records[position] = record
-            self._log.written(lambda: self._drop(position))
             return position
 
     def replay(self) -> Iterator[tuple[int, bytes]]:

@@ -60,7 +60,11 @@ class BlkdevBlocks:
         return _View(self._store, self._verified, cid)
 
     def has(self, cid: bytes) -> bool:
-        return self._store.has(_key(cids.multihash_of(cid))) or cids.is_identity(cid)
+        try:
+            return self._store.has(_key(cids.multihash_of(cid))) or cids.is_identity(cid)
+        except engine.BlockDamaged:
+            # Whatever the record was, it cannot be read: not here, so that it is stored again.
+            return False
 
     def size_of(self, cid: bytes) -> int:
         if cids.is_identity(cid):
@@ -90,18 +94,14 @@ class BlkdevBlocks:
                 self._verified.forget(multihash)
 
     def keys(self) -> Iterator[bytes]:
-        # The engine takes its snapshot here, not when the caller asks for the first one.
-        return self._multihashes(self._store.keys())
-
-    def _multihashes(self, keys: Iterator[bytes]) -> Iterator[bytes]:
-        for key in keys:
+        for key in self._store.keys():  # noqa: SIM118 - a store is no dict
             if not key.startswith(_LONG):
                 yield key
                 continue
             try:
                 with self._store.view(key) as value:
                     yield bytes(value[1 : 1 + value[0]])
-            except engine.KeyNotFound:
+            except (engine.KeyNotFound, engine.BlockDamaged):
                 continue
 
     def position(self) -> int:
@@ -116,8 +116,8 @@ class BlkdevBlocks:
     def stats(self) -> BlockStats:
         stats = self._store.stats()
         return BlockStats(
-            count=stats.block_count,
-            size_bytes=stats.block_bytes,
+            count=stats.keys,
+            live_bytes=stats.live_bytes,
             capacity_bytes=stats.capacity_bytes,
             free_bytes=stats.free_bytes,
         )
@@ -126,7 +126,7 @@ class BlkdevBlocks:
 class _View:
     """A verified view of one block, translated errors included."""
 
-    __slots__ = ("_cid", "_context", "_store", "_verified")
+    __slots__ = ("_cid", "_context", "_data", "_store", "_verified")
 
     def __init__(self, store: Store, verified: Verified, cid: bytes) -> None:
         self._store = store
@@ -144,7 +144,6 @@ class _View:
             data = context.__enter__()
         except engine.StoreError as error:
             raise translated(error, cid) from error
-        self._context = context
         if len(multihash) > KEY_SIZE_MAX_BYTES:
             data = data[1 + len(multihash) :]
         if not self._verified.is_known(multihash):
@@ -155,6 +154,7 @@ class _View:
                 data.release()
                 context.__exit__(None, None, None)
                 raise
+        self._context, self._data = context, data
         return data
 
     def __exit__(
@@ -164,6 +164,8 @@ class _View:
         traceback: TracebackType | None,
     ) -> None:
         if self._context is not None:
+            # The segment may be reused from here on; whoever kept the view must not see that.
+            self._data.release()
             self._context.__exit__(kind, error, traceback)
 
 

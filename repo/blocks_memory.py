@@ -25,7 +25,6 @@ class MemoryBlocks:
     def __init__(self, log: MemoryLog | None = None) -> None:
         self._log = log or MemoryLog()
         self._blocks: dict[bytes, _Stored] = {}
-        self._size_bytes = 0
         self._verified = Verified()
 
     def get(self, cid: bytes) -> bytes:
@@ -70,7 +69,7 @@ class MemoryBlocks:
     def stats(self) -> BlockStats:
         capacity = self._log.capacity_bytes
         free = None if capacity is None else capacity - self._log.used_bytes
-        return BlockStats(len(self._blocks), self._size_bytes, capacity, free)
+        return BlockStats(len(self._blocks), self._log.used_bytes, capacity, free)
 
     def damage(self, cid: bytes, data: bytes) -> None:
         """Put other bytes under a CID, as a failing device does. For tests of what follows."""
@@ -95,30 +94,25 @@ class MemoryBlocks:
             data = bytes(block.data)
             self._log.reserve(len(data))
             position = self._log.written(lambda: self._drop(multihash))
-            self._insert(multihash, _Stored(data, position))
+            self._blocks[multihash] = _Stored(data, position)
         return True
 
     def _delete(self, multihash: bytes, before: int | None) -> bool:
         with self._log.lock:
             stored = self._blocks.get(multihash)
-            if stored is None or (before is not None and stored.position >= before):
+            if stored is None or (before is not None and stored.position > before):
                 return False
             self._drop(multihash)
             self._log.written(lambda: self._restore(multihash, stored))
         return True
 
-    def _insert(self, multihash: bytes, stored: _Stored) -> None:
-        self._blocks[multihash] = stored
-        self._size_bytes += len(stored.data)
-
     def _drop(self, multihash: bytes) -> None:
-        size = len(self._blocks.pop(multihash).data)
+        stored = self._blocks.pop(multihash)
         self._verified.forget(multihash)
-        self._size_bytes -= size
-        self._log.reserve(-size)
+        self._log.reserve(-len(stored.data))
 
     def _restore(self, multihash: bytes, stored: _Stored) -> None:
         # A crash may bring a deletion back when later blocks took its room: the limit on memory
         # is what a test asked for, never a reason to fail here.
         self._log.used_bytes += len(stored.data)
-        self._insert(multihash, stored)
+        self._blocks[multihash] = stored

@@ -25,8 +25,8 @@ class BlockStats:
     """How much a store holds; exact."""
 
     count: int
-    size_bytes: int
-    """Payload only: what the blocks' own bytes add up to."""
+    live_bytes: int
+    """What all that is alive takes in the store: blocks, names and journals, with headers."""
     capacity_bytes: int | None
     """None where only memory is the limit."""
     free_bytes: int | None
@@ -49,7 +49,7 @@ class BlockStore(Protocol):
         """
 
     def has(self, cid: bytes) -> bool:
-        """Whether `get` would find the block; its bytes are not looked at."""
+        """Whether the block is here; its bytes are not looked at."""
 
     def size_of(self, cid: bytes) -> int:
         """Bytes of the block. Raises BlockNotFound."""
@@ -63,14 +63,18 @@ class BlockStore(Protocol):
     def delete_many(self, multihashes: Iterable[bytes], *, before: int | None = None) -> int:
         """Forget blocks and return how many were here; unknown ones are no error.
 
-        With `before`, only blocks that were written before that position. Works on a full store.
+        With `before`, only blocks that were written when the log was at that `position` or
+        earlier. Works on a full store.
         """
 
     def keys(self) -> Iterator[bytes]:
-        """The multihashes of all blocks as of the call; later writes may or may not show."""
+        """The multihashes of all blocks there are when the iteration begins.
+
+        Blocks written meanwhile do not show, blocks deleted meanwhile may be left out.
+        """
 
     def position(self) -> int:
-        """A log position: everything written later has this one or a larger one."""
+        """Where the log is: `delete_many(before=…)` spares everything written after the call."""
 
     def commit(self) -> None:
         """Make everything written before durable. Raises StoreFailed."""

@@ -3,7 +3,7 @@
 A writer stores blocks first and the ref that keeps them alive last, so in between they look like
 garbage. While a lease is open, gc frees
 
-- no block written since the lease was opened (its log position tells), nor
+- no block written since the lease was opened (its place in the log tells), nor
 - a block that anyone stored again or asked for with `has` since (`touched`: the store kept the old
   record, so only this set knows that somebody counts on it), nor
 - anything below a CID that the lease was told to `keep`.
@@ -114,7 +114,7 @@ class Leases:
         return any(mark in touched for touched in self._touched.values())
 
     def oldest_position(self) -> int:
-        """Blocks written from here on belong to an open lease."""
+        """Blocks written later than this belong to an open lease."""
         with self.lock:
             return min((lease.position for lease in self._open.values()), default=self._position())
 

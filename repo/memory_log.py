@@ -30,7 +30,7 @@ class MemoryLog:
         self._undos: deque[Callable[[], None]] = deque()
 
     def position(self) -> int:
-        """Everything written later has this position or a larger one."""
+        """That of the newest write; everything written later has a larger one."""
         return self._position
 
     def reserve(self, size_bytes: int) -> None:
@@ -42,10 +42,9 @@ class MemoryLog:
 
     def written(self, undo: Callable[[], None]) -> int:
         """Register a write that was just done; returns its position."""
-        position = self._position
         self._position += 1
         self._undos.append(undo)
-        return position
+        return self._position
 
     def commit(self) -> None:
         """Everything written so far survives `crash`."""
