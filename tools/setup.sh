@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly PYTHON_MIN="3.11"
+PATH="$PATH:/usr/sbin:/sbin"  # where a plain user's shell does not look
 purpose="${1:-run}"
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -113,10 +114,10 @@ install_locked() {
 install_python_packages() {
     make_venv
     say "installing the pinned Python packages into .venv (a minute or two the first time)"
-    install_locked -r requirements/build.txt
-    install_locked -r requirements/runtime.txt
+    install_locked --requirement requirements/build.txt
+    install_locked --requirement requirements/runtime.txt
     if [[ "$purpose" == test ]]; then
-        install_locked -r requirements/dev.txt
+        install_locked --requirement requirements/dev.txt
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
         --no-build-isolation --no-index --editable . || fail "pip could not install the program"
