@@ -135,6 +135,9 @@ case "$purpose" in
     *) fail "usage: tools/setup.sh run|test" ;;
 esac
 
+exec 9<pyproject.toml
+flock 9  # a second `make` waits for the first one's set-up instead of mixing with it
+
 note_run_packages
 if [[ "$purpose" == test ]]; then
     note_test_packages
