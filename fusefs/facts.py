@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 from fusefs.errors import NoSuchAttribute
 from fusefs.views import Branch
-from fusefs.virtual import VirtualTree
 from ipld import cid as cids
 
 FACTS_PREFIX = b"ipfs."
@@ -36,8 +35,8 @@ class Facts:
 
     def value(self, branch: Branch, ino: int, name: bytes) -> bytes:
         """Raises NoSuchAttribute for an unknown name and on directories that have no DAG."""
-        if isinstance(branch.tree, VirtualTree):
-            raise NoSuchAttribute(name.decode(errors="replace"))
+        if branch.virtual:
+            raise NoSuchAttribute("a directory that exists in the mount only")
         if name == b"ipfs.cid":
             return cids.to_text(branch.tree.cid_of(ino)).encode()
         if name == b"ipfs.dagsize":

@@ -244,7 +244,7 @@ class FileSystem:
             listed.append((name, stat, position))
         return listed
 
-    def listed(self, fh: int, entries: Sequence[LISTED]) -> None:
+    def listed(self, entries: Sequence[LISTED]) -> None:
         """The kernel took these entries: each counts as a lookup, "." and ".." do not."""
         for name, stat, _ in entries:
             branch = self._views.branches.get(stat.ino >> INO_BITS)

@@ -24,14 +24,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pyfuse3
-import trio
 
-from fusefs import mountpoint
+from fusefs import loop, mountpoint
 from fusefs.errors import MountFailed, MountNotPermitted, NotMounted, SessionLimit, SyncTimedOut
 from fusefs.facts import PinState, no_pins
 from fusefs.filesystem import FileSystem
+from fusefs.loop import Loop
 from fusefs.options import MountOptions
-from fusefs.transport_pyfuse3 import Counters, Transport
+from fusefs.transport_pyfuse3 import WORKER_COUNT, Counters, Transport
 from mfs.roots import Roots
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,11 @@ class Mount:
         """Set when everything is synced and `run` is about to return."""
         self._filesystem = FileSystem(roots, self.options, pin_state=pin_state)
         self._filesystem.notifier = self
-        self._transport = Transport(self._filesystem)
+        self._loop = Loop(WORKER_COUNT)
+        self._transport = Transport(self._filesystem, self._loop)
         self._notifying = threading.Condition()
         self._notification_count = 0
         self._serving = False
-        self._trio_token: trio.lowlevel.TrioToken | None = None
         self._failure: Exception | None = None
 
     @property
@@ -101,7 +101,7 @@ class Mount:
         self.sync()
         if lazy:
             mountpoint.detach(self.point)
-            self._stop_serving()
+            self._loop.call_soon(pyfuse3.terminate)
         else:
             mountpoint.unmount(self.point)
         if not self.ended.wait(END_DEADLINE_S):
@@ -151,7 +151,8 @@ class Mount:
             self._serving = True
             threading.Thread(target=self._announce, args=(ready,), name="mount-ready").start()
             try:
-                trio.run(self._serve)
+                loop.install(self._loop)
+                self._loop.run(pyfuse3.main())
             finally:
                 self._finish()
         finally:
@@ -159,10 +160,6 @@ class Mount:
             _session_lock.release()
         if self._failure is not None:
             raise self._failure
-
-    async def _serve(self) -> None:
-        self._trio_token = trio.lowlevel.current_trio_token()
-        await pyfuse3.main()
 
     def _announce(self, ready: Callable[[], object]) -> None:
         if not mountpoint.set_read_ahead(self.point, self.options.read_ahead_bytes):
@@ -172,25 +169,20 @@ class Mount:
         except Exception as error:  # noqa: BLE001  # the edge: `run` raises it again
             self._failure = error
             mountpoint.detach(self.point)
-            self._stop_serving()
-
-    def _stop_serving(self) -> None:
-        if self._trio_token is not None:
-            try:
-                self._trio_token.run_sync_soon(pyfuse3.terminate)
-            except trio.RunFinishedError:
-                log.debug("%s: had already ended", self.point)
+            self._loop.call_soon(pyfuse3.terminate)
 
     def _finish(self) -> None:
         """The loop has ended: save everything, then let go of the kernel."""
         try:
             self._filesystem.close()
-        except Exception as error:  # noqa: BLE001  # the edge: `run` raises it when unmounted
-            log.error("%s: not everything could be synced: %s", self.point, error)
+        except Exception as error:  # the edge: `run` raises it when unmounted
+            log.exception("%s: not everything could be synced", self.point)
             self._failure = error
         with self._notifying:
             self._serving = False
-            quiet = self._notifying.wait_for(lambda: not self._notification_count, NOTIFY_DEADLINE_S)
+            quiet = self._notifying.wait_for(
+                lambda: not self._notification_count, NOTIFY_DEADLINE_S
+            )
         if quiet:
             pyfuse3.close(unmount=True)
         else:

@@ -40,6 +40,7 @@ from fusefs.options import MountOptions
 
 SUBTYPE = "ipfs-mfs"
 FSTYPE = f"fuse.{SUBTYPE}"
+DEVICE = "/dev/fuse"
 MNT_DETACH = 2
 ANSWER_DEADLINE_S = 5.0
 _OCTAL_ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -97,7 +98,7 @@ def real_path(path: str) -> str:
     resolved = os.path.realpath(parent)
     candidate = os.path.join(resolved, name) if name else resolved  # noqa: PTH118  # str in and out
     try:
-        if stat.S_ISLNK(os.lstat(candidate).st_mode):
+        if stat.S_ISLNK(Path(candidate).lstat().st_mode):
             return os.path.realpath(candidate)
     except OSError:
         pass  # missing, or a dead mount: the name itself is the answer
@@ -106,7 +107,7 @@ def real_path(path: str) -> str:
 
 def is_dead(path: str) -> bool:
     """Does the mount at `path` have no process behind it? Waits at most ANSWER_DEADLINE_S."""
-    return _call_with_deadline(lambda: os.stat(path)) in (errno.ENOTCONN, errno.ECONNABORTED)
+    return _call_with_deadline(lambda: Path(path).stat()) in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def _call_with_deadline(call: Callable[[], object]) -> int | None:
@@ -146,7 +147,7 @@ def prepare(path: str, options: MountOptions) -> str:
 
 def check_machine(options: MountOptions) -> None:
     """Is there what any mount needs?"""
-    if not Path("/dev/fuse").exists():
+    if not Path(DEVICE).exists():
         raise FuseMissing
     if os.geteuid() == 0:
         return
@@ -168,7 +169,7 @@ def user_allow_other(config: Path = Path("/etc/fuse.conf")) -> bool:
 def check_directory(point: str, *, nonempty: bool) -> None:
     """The rules for the folder below a mount."""
     try:
-        mode = os.stat(point).st_mode
+        mode = Path(point).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise MountPointMissing(point) from None
     except PermissionError:

@@ -8,7 +8,7 @@ Invariants:
   process waiting for an answer cannot be killed.
 - pyfuse3 keeps its session in module globals: one mount per process. `mount.py` guards that.
 
-Threads: handlers run in the thread of `trio.run`; notifications may come from any thread.
+Threads: handlers run in the loop's thread; notifications may come from any thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from time import perf_counter
 from typing import TypeVar, cast
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileInfo,
@@ -36,6 +35,7 @@ from fusefs.attrs import BLOCK_SIZE_HINT_BYTES, STATFS_BLOCK_BYTES
 from fusefs.errno import errno_of
 from fusefs.errors import HandlerTimedOut
 from fusefs.filesystem import FileSystem
+from fusefs.loop import Loop
 from fusefs.pace import Pace
 from mfs.node import Stat
 
@@ -50,8 +50,8 @@ VIRTUAL_TIMEOUT_S = 1.0
 DEADLINE_S = 30.0
 SYNC_DEADLINE_S = 300.0
 """For calls that write out what others left dirty, which a slow device makes long and not wrong."""
-WORKER_COUNT = 32
-SYNC_WORKER_COUNT = 16
+WORKER_COUNT = 48
+"""Above the number of requests that a few stuck calls may hold, below pyfuse3's 99 tasks."""
 LIST_COUNT_MIN = 16
 BIG_TRANSFER_BYTES = 128 << 10
 """From this size on, hashing and copying pay for the hand-over to a thread, where they run beside
@@ -73,27 +73,28 @@ class _Outcome:
     too late is closed again instead of staying open for ever.
     """
 
-    __slots__ = ("abandoned", "done", "lock", "value")
+    __slots__ = ("abandoned", "done", "duration_s", "error", "lock", "value")
 
     def __init__(self) -> None:
+        self.duration_s = 0.0
+        self.error: Exception | None = None
         self.lock = threading.Lock()
         self.abandoned = False
         self.done = False
         self.value: object = None
 
 
-class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not seen as typed
+class Transport(pyfuse3.Operations):
     """pyfuse3's handlers: convert, decide where to run, convert back."""
 
     supports_dot_lookup = False
     """The trees answer no "." and ".."; the kernel only asks for them to serve NFS handles."""
 
-    def __init__(self, filesystem: FileSystem) -> None:
+    def __init__(self, filesystem: FileSystem, loop: Loop) -> None:
         super().__init__()
         self.counters = Counters()
         self._fs = filesystem
-        self._workers = trio.CapacityLimiter(WORKER_COUNT)
-        self._sync_workers = trio.CapacityLimiter(SYNC_WORKER_COUNT)
+        self._loop = loop
         waits = filesystem.write_waits
         self._lookup = Pace("lookup", DEADLINE_S)
         self._attributes = Pace("attributes", DEADLINE_S)
@@ -138,31 +139,34 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         self, pace: Pace, function: Callable[..., T], args: tuple[object, ...], undo: object
     ) -> T:
         outcome = _Outcome()
-        limiter = self._sync_workers if pace.deadline_s == SYNC_DEADLINE_S else self._workers
 
-        def work() -> float:
+        def work() -> None:
             started = perf_counter()
-            value = function(*args)
-            duration_s = perf_counter() - started
+            try:
+                outcome.value = function(*args)
+            except Exception as error:  # noqa: BLE001  # `_call` looks at it in the loop's thread
+                outcome.error = error
+            outcome.duration_s = perf_counter() - started
             with outcome.lock:
-                outcome.value, outcome.done = value, True
+                outcome.done = True
                 late = outcome.abandoned
-            if late and callable(undo):
-                undo(value)
-            return duration_s
+            if late and outcome.error is None and callable(undo):
+                undo(outcome.value)
 
-        with trio.move_on_after(pace.deadline_s):
-            pace.took(await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter))
+        await self._loop.in_thread(work, pace.deadline_s)
         with outcome.lock:
             outcome.abandoned = not outcome.done
         if outcome.abandoned:
             self.counters.timeouts += 1
             raise HandlerTimedOut(f"{pace.name}: no answer within {pace.deadline_s:g} s")
+        pace.took(outcome.duration_s)
+        if outcome.error is not None:
+            raise outcome.error
         return cast(T, outcome.value)
 
     # ------------------------------------------------------------------ names and attributes
 
-    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+    async def lookup(self, parent_inode: int, name: bytes, _ctx: RequestContext) -> EntryAttributes:
         try:
             stat = await self._call(self._lookup, self._fs.lookup, parent_inode, name)
         except FUSEError as error:
@@ -180,7 +184,7 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         except Exception as error:  # noqa: BLE001  # forget has no answer that could carry an error
             self._errno(self._lookup, error)
 
-    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+    async def getattr(self, inode: int, _ctx: RequestContext) -> EntryAttributes:
         return self._entry(await self._call(self._attributes, self._fs.getattr, inode))
 
     async def setattr(
@@ -188,7 +192,7 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         inode: int,
         attr: EntryAttributes,
         fields: SetattrFields,
-        fh: int | None,
+        _fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
         changes: dict[str, int] = {}
@@ -210,7 +214,7 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
             await self._call(self._attributes, self._fs.setattr, inode, changes, ctx.uid)
         )
 
-    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+    async def readlink(self, inode: int, _ctx: RequestContext) -> bytes:
         return await self._call(self._attributes, self._fs.readlink, inode)
 
     async def mknod(
@@ -241,16 +245,16 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         )
 
     async def link(
-        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+        self, inode: int, new_parent_inode: int, new_name: bytes, _ctx: RequestContext
     ) -> EntryAttributes:
         return self._entry(
             await self._call(self._names, self._fs.link, inode, new_parent_inode, new_name)
         )
 
-    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+    async def unlink(self, parent_inode: int, name: bytes, _ctx: RequestContext) -> None:
         await self._call(self._names, self._fs.unlink, parent_inode, name)
 
-    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+    async def rmdir(self, parent_inode: int, name: bytes, _ctx: RequestContext) -> None:
         await self._call(self._names, self._fs.rmdir, parent_inode, name)
 
     async def rename(
@@ -260,7 +264,7 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
         parent_inode_new: int,
         name_new: bytes,
         flags: int,
-        ctx: RequestContext,
+        _ctx: RequestContext,
     ) -> None:
         await self._call(
             self._names,
@@ -298,8 +302,8 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
         pace = self._small_read if size < BIG_TRANSFER_BYTES else self._big_read
-        data = await self._call(pace, self._fs.read, fh, off, size)
-        return data  # type: ignore[return-value]  # any buffer will do; pyfuse3 says bytes
+        # Any contiguous buffer will do; pyfuse3 says bytes.
+        return cast(bytes, await self._call(pace, self._fs.read, fh, off, size))
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         pace = self._small_write if len(buf) < BIG_TRANSFER_BYTES else self._big_write
@@ -314,15 +318,13 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
     async def release(self, fh: int) -> None:
         await self._call(self._close, self._fs.release, fh)
 
-    async def fsync(self, fh: int, datasync: bool) -> None:
+    async def fsync(self, fh: int, _datasync: bool) -> None:
         await self._call(self._sync, self._fs.fsync, fh)
 
     # ------------------------------------------------------------------------ directories
 
-    async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        return await self._call(
-            self._open, self._fs.opendir, inode, undo=self._fs.releasedir
-        )
+    async def opendir(self, inode: int, _ctx: RequestContext) -> int:
+        return await self._call(self._open, self._fs.opendir, inode, undo=self._fs.releasedir)
 
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         # In batches as long as the last reply: a worker must not touch `token`, which pyfuse3
@@ -336,7 +338,7 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
                 if not pyfuse3.readdir_reply(token, name, self._entry(stat), next_id):
                     break
                 accepted, position = accepted + 1, next_id
-            self._fs.listed(fh, batch[:accepted])
+            self._fs.listed(batch[:accepted])
             total += accepted
             more = accepted == wanted
         self._list_count = max(LIST_COUNT_MIN, total + 1)
@@ -344,10 +346,10 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
     async def releasedir(self, fh: int) -> None:
         await self._call(self._close, self._fs.releasedir, fh)
 
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+    async def fsyncdir(self, fh: int, _datasync: bool) -> None:
         await self._call(self._sync, self._fs.fsyncdir, fh)
 
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+    async def statfs(self, _ctx: RequestContext) -> StatvfsData:
         facts = await self._call(self._attributes, self._fs.statfs)
         reply = StatvfsData()
         reply.f_bsize = reply.f_frsize = STATFS_BLOCK_BYTES
@@ -360,17 +362,17 @@ class Transport(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 is not see
 
     # ------------------------------------------------------------------------- attributes
 
-    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+    async def getxattr(self, inode: int, name: bytes, _ctx: RequestContext) -> bytes:
         pace = self._facts if name.startswith(b"ipfs.") else self._attributes
         return await self._call(pace, self._fs.getxattr, inode, name)
 
-    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+    async def setxattr(self, inode: int, name: bytes, value: bytes, _ctx: RequestContext) -> None:
         await self._call(self._attributes, self._fs.setxattr, inode, name, value)
 
-    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+    async def listxattr(self, inode: int, _ctx: RequestContext) -> Sequence[bytes]:
         return await self._call(self._attributes, self._fs.listxattr, inode)
 
-    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+    async def removexattr(self, inode: int, name: bytes, _ctx: RequestContext) -> None:
         await self._call(self._attributes, self._fs.removexattr, inode, name)
 
     # -------------------------------------------------------------------------- converting

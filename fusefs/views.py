@@ -107,7 +107,9 @@ class Views:
         """The branch and the number in its tree. Raises StaleInode."""
         branch = self.branches.get(inode >> INO_BITS)
         if branch is None:
-            raise StaleInode(f"inode {inode}: its root or snapshot is gone (look its path up again)")
+            raise StaleInode(
+                f"inode {inode}: its root or snapshot is gone (look its path up again)"
+            )
         return branch, inode if branch.virtual else inode & INO_MASK
 
     def enter(self, directory: int, name: bytes) -> tuple[Branch, int]:

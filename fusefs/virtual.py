@@ -32,6 +32,10 @@ class VirtualTree:
     def getattr(self, ino: int) -> Stat:
         return virtual_directory(ino, self._made_ns, self._uid, self._gid)
 
+    def lookup(self, _parent: int, name: bytes) -> Stat:
+        """Names here lead to other trees: see `Views.enter`."""
+        raise NoSuchName(repr(name))
+
     def readdir(self, ino: int) -> Listing:
         return self._children(ino)
 
@@ -57,6 +61,12 @@ class VirtualTree:
         raise OperationNotPermitted(
             "roots and snapshots are made and dropped by `ipfs-mfs root`, not through the mount"
         )
+
+    def cid_of(self, ino: int) -> bytes:
+        raise NoSuchAttribute(f"directory {ino} has no DAG: it exists in the mount only")
+
+    def dagsize_of(self, ino: int) -> int:
+        raise NoSuchAttribute(f"directory {ino} has no DAG: it exists in the mount only")
 
     setattr = create = mknod = mkdir = symlink = link = _refuse
     unlink = rmdir = rename = setxattr = removexattr = read = write = _refuse
