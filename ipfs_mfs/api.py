@@ -138,7 +138,6 @@ class IngestReport:
     """What an `add` or `import` wrote: blocks that were not there before."""
 
     blocks_new: int
-    bytes_new: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ipfs_mfs import __version__
+from ipfs_mfs.errors import Interrupted
 
 COMMANDS = {
     "add": "Add files, directories or standard input; print their CIDs.",
@@ -114,8 +115,12 @@ def verb(
             if isinstance(context.obj, Invocation):
                 context.obj.command = context.command_path.partition(" ")[2]
                 context.obj.verbose = output.verbose
-            with App(output, store=options.pop("store")) as app:
-                function(app, **options)
+            try:
+                with App(output, store=options.pop("store")) as app:
+                    function(app, **options)
+            except KeyboardInterrupt:
+                # click would print an empty line and then raise an error of its own.
+                raise Interrupted("interrupted", "what was reported as done is kept") from None
 
         text = f"{summary}\n\n{function.__doc__ or ''}"
         lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
@@ -127,6 +132,40 @@ def verb(
         return made
 
     return decorate
+
+
+def kubo_flag(*names: str, **attrs: Any) -> Callable[[Any], Any]:
+    """A switch in Kubo's manner: `--flag` or `--flag=false`, never `--flag false`."""
+    return click.option(*names, type=click.BOOL, metavar="[=BOOL]", cls=_KuboFlag, **attrs)
+
+
+class _KuboFlag(click.Option):
+    """Marks options for KuboCommand."""
+
+
+class KuboCommand(click.Command):
+    """Gives a `kubo_flag` without a value the value true.
+
+    click alone would take the argument after it as its value.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {
+            name
+            for parameter in self.params
+            if isinstance(parameter, _KuboFlag)
+            for name in parameter.opts
+        }
+        end = args.index("--") if "--" in args else len(args)
+        options = [
+            _with_value(argument) if argument in names else argument for argument in args[:end]
+        ]
+        return super().parse_args(ctx, options + args[end:])
+
+
+def _with_value(name: str) -> str:
+    """`--flag=true`, or `-ftrue` for a short name, which click splits after the letter."""
+    return f"{name}=true" if name.startswith("--") else f"{name}true"
 
 
 class Invocation:

@@ -18,6 +18,7 @@ from ipfs_mfs.sizes import parse_size_bytes
 
 PROGRAM = "ipfs-mfs"
 DEFAULT_ROOT = "main"
+DEFAULT_PROFILE = "unixfs-v1-2025"
 TRANSPORTS = ("auto", "pyfuse3")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # A unix socket path must fit into sockaddr_un.sun_path: 108 bytes with the closing NUL.
@@ -37,7 +38,7 @@ class Config:
     """Size of a store that `mount` creates by itself; a sparse file takes only what is used."""
     segment_size_bytes: int = 16 << 20
     """Unit of space reclamation of a new store."""
-    profile: str = "unixfs-v1-2025"
+    profile: str = DEFAULT_PROFILE
     """Profile of new roots and of `add` without flags; decides the CIDs."""
     mount_options: str = ""
     """Options put before those of `mount -o`."""

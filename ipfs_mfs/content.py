@@ -112,6 +112,13 @@ def tree(cid: bytes, get: Get, view: View) -> Iterator[TreeItem]:
             open_directories.append((below, dirdag.entries(entry.cid, get)))
 
 
+def is_below(cid: bytes, tops: list[bytes], get: Get) -> bool:
+    """Whether the DAGs of `tops` hold this block; reads their inner nodes until it is found."""
+    wanted = cids.multihash_of(cid)
+    blocks = walk(tops, lambda each: _inner_only(each, get))
+    return any(cids.multihash_of(each) == wanted for each, _ in blocks)
+
+
 def car(cid: bytes, get: Get, since: bytes | None) -> Iterator[bytes]:
     """A CARv1 file of the DAG, without the blocks of the DAG `since`."""
     seen: set[bytes] = set()

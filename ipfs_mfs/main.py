@@ -5,6 +5,7 @@ The outermost edge: the only place of the program that catches `Exception`. Erro
 """
 
 import os
+import signal
 import sys
 
 import click
@@ -14,6 +15,8 @@ from ipfs_mfs.cli import Invocation, cli
 
 
 def main() -> None:
+    # `kill` cleans up as Ctrl-C does: temporary files go, the store is closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -30,7 +33,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return exits.FAILED
     except (click.Abort, KeyboardInterrupt):
-        _complain(invocation, "interrupted: nothing that was reported as done is lost")
+        _complain(invocation, "interrupted (what was reported as done is kept)")
         return exits.FAILED
     except click.ClickException as error:
         _complain_about_usage(invocation, error)

@@ -52,7 +52,7 @@ def _options(command: click.Command, context: click.Context) -> list[str]:
     records = [
         record
         for parameter in command.get_params(context)
-        if (record := parameter.get_help_record(context)) is not None
+        if (record := parameter.get_help_record(context)) is not None and record[1]
     ]
     lines = [".SH OPTIONS"] if records else []
     for flags, text in records:

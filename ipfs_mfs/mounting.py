@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ipfs_mfs import connect, owner
 from ipfs_mfs.api import MountInfo
 from ipfs_mfs.config import Config, with_flags
-from ipfs_mfs.errors import DaemonEnding, DaemonFailed, NotMounted, StoreInUse
+from ipfs_mfs.errors import DaemonEnding, DaemonFailed, DaemonGone, NotMounted, StoreInUse
 
 if TYPE_CHECKING:
     from ipfs_mfs.control import RemoteNode
@@ -26,6 +26,7 @@ READY = b"ready"
 # A store that was not closed in order is recovered before the daemon is ready, which reads it.
 START_DEADLINE_S = 600.0
 END_DEADLINE_S = 600.0
+ATTEMPTS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,17 @@ def mount(config: Config, mountpoint: str, options: str) -> MountInfo:
     from fusefs.mountpoint import real_path
 
     point = real_path(mountpoint)
-    while True:
+    for _ in range(ATTEMPTS_MAX):
         remote = _daemon(config)
         try:
             return remote.mount(point, options)
-        except DaemonEnding:
+        except (DaemonEnding, DaemonGone):
             # Its last mount has just gone; the next daemon can start when it has closed the store.
             _wait_for_end(owner.place_of(config))
         finally:
             remote.close()
+    log_path = log_path_of(config, owner.place_of(config))
+    raise DaemonFailed(f"the daemon ended {ATTEMPTS_MAX} times while mounting", f"see {log_path}")
 
 
 def mount_in_foreground(

@@ -24,6 +24,15 @@ def check_root_name(name: str, what: str = "root") -> str:
     return name
 
 
+def check_pin_name(name: str) -> str:
+    """A note for a pin; it names nothing, so anything that prints will do."""
+    if len(name.encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES or not (
+        name.isprintable() or not name
+    ):
+        raise BadName(f"pin name {name[:40]!r}…", f"use at most {NAME_MAX_BYTES} printable bytes")
+    return name
+
+
 def check_segment(segment: bytes) -> bytes:
     """A path segment of an ADDR; else BadName. '.' and '..' have no meaning inside a DAG."""
     if len(segment) > NAME_MAX_BYTES:

@@ -241,12 +241,10 @@ class IngestRequest(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., finish: _Optional[_Union[IngestFinish, _Mapping]] = ...) -> None: ...
 
 class IngestReport(_message.Message):
-    __slots__ = ("blocks_new", "bytes_new")
+    __slots__ = ("blocks_new",)
     BLOCKS_NEW_FIELD_NUMBER: _ClassVar[int]
-    BYTES_NEW_FIELD_NUMBER: _ClassVar[int]
     blocks_new: int
-    bytes_new: int
-    def __init__(self, blocks_new: _Optional[int] = ..., bytes_new: _Optional[int] = ...) -> None: ...
+    def __init__(self, blocks_new: _Optional[int] = ...) -> None: ...
 
 class StatRequest(_message.Message):
     __slots__ = ("address",)

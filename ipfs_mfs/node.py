@@ -1,0 +1,235 @@
+"""A node of this process: device -> store -> repository -> roots and pins, wired in one place.
+
+`Node` is the local implementation of `api.NodeApi`: what a command asks for, in the words of the
+layers below. It holds no state of its own but the wiring, so it is as thread-safe as they are.
+Invariant: what changes something returns when the change is durable.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+
+from blkdev.device import open_device
+from blkdev.device_file import FileDevice
+from blkdev.errors import DeviceReadOnly
+from blkdev.store import Store
+from ipfs_mfs import __version__, address, api, checking, content, owner
+from ipfs_mfs.config import Config
+from ipfs_mfs.errors import UsageError
+from ipld import cid as cids
+from mfs.roots import Roots
+from pinning.pins import Pin, Pins
+from repo.service import Repo
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open store with everything on top of it, and the right to have it open."""
+
+    config: Config
+    lock: owner.Lock
+    store: Store
+    repo: Repo
+    roots: Roots
+    pins: Pins
+
+
+def open_store(config: Config, lock: owner.Lock) -> Opened:
+    """Opens what is configured. A store that cannot be written can still be read."""
+    with ExitStack() as undo:
+        try:
+            device = open_device(config.store)
+        except DeviceReadOnly:
+            device = open_device(config.store, read_only=True)
+        undo.callback(device.close)
+        # The repository compares every block with its hash, so the engine need not.
+        store = Store.open(device, read_only=device.read_only, verify_reads=False)
+        repo = Repo.open_blkdev(store)
+        opened = Opened(config, lock, store, repo, Roots(repo, time.time_ns), Pins(repo))
+        undo.pop_all()
+        return opened
+
+
+def format_device(config: Config, size_bytes: int | None, force: bool) -> None:
+    """An empty store without roots. Raises the engine's errors."""
+    if config.store.is_block_device():
+        device = open_device(config.store)
+    else:
+        existing = config.store.stat().st_size if config.store.exists() else 0
+        wanted = size_bytes or existing or config.store_size_bytes
+        device = FileDevice(config.store, create_size_bytes=wanted)
+    try:
+        Store.format(device, segment_size_bytes=config.segment_size_bytes, force=force)
+    finally:
+        device.close()
+
+
+class Node:
+    """`api.NodeApi` on a store that this process owns."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.config = opened.config
+        self.roots = opened.roots
+        self._lock = opened.lock
+        self._store = opened.store
+        self._repo = opened.repo
+        self._pins = opened.pins
+
+    @classmethod
+    def open(cls, config: Config, lock: owner.Lock) -> "Node":
+        """Raises what opening a device, a store and its roots raises."""
+        return cls(open_store(config, lock))
+
+    def close(self) -> None:
+        """Everything into the DAG, the store closed, then the ownership given away."""
+        try:
+            self.roots.close()
+        finally:
+            try:
+                self._repo.close()
+            finally:
+                self._lock.release()
+
+    def flush_due(self) -> None:
+        """For the daemon's tick: roots that were idle or dirty for long enough go into the DAG."""
+        self.roots.flush_due(time.time_ns())
+
+    def info(self) -> api.NodeInfo:
+        return api.NodeInfo(
+            version=__version__,
+            pid=os.getpid(),
+            store=str(self.config.store),
+            daemon=False,
+            log="",
+            mounts=(),
+        )
+
+    def mounts(self) -> tuple[api.MountInfo, ...]:
+        return ()
+
+    def mount(self, mountpoint: str, options: str) -> api.MountInfo:
+        raise UsageError(f"{mountpoint} with {options!r}: only a daemon mounts", "ipfs-mfs mount")
+
+    def umount(self, mountpoint: str) -> None:
+        raise UsageError(f"{mountpoint}: only a daemon has mounts", "ipfs-mfs umount")
+
+    def changing(self, *_names: str) -> AbstractContextManager[None]:
+        """Around a change of these roots; a daemon tells its mounts."""
+        return nullcontext()
+
+    # ------------------------------------------------------------------------- content
+
+    def ingest(self) -> LocalIngest:
+        return LocalIngest(
+            self._repo,
+            self._pins,
+            lambda root: self.root_create(root.name, self.config.profile, None, root.cid),
+        )
+
+    def stat(self, address: str) -> api.ContentInfo:
+        return content.stat(address, self._resolve(address), self._repo.get)
+
+    def ls(self, address: str) -> Iterator[api.EntryInfo]:
+        with self._repo.lease() as lease:
+            lease.keep((cid := self._resolve(address),))
+            yield from content.entries(cid, self._repo.get)
+
+    def cat(self, address: str, offset: int, length: int | None) -> Iterator[bytes]:
+        with self._repo.lease() as lease:
+            lease.keep((cid := self._resolve(address),))
+            yield from content.pieces(cid, self._repo.get, self._repo.view, offset, length)
+
+    def tree(self, address: str) -> Iterator[api.TreeItem]:
+        with self._repo.lease() as lease:
+            lease.keep((cid := self._resolve(address),))
+            yield from content.tree(cid, self._repo.get, self._repo.view)
+
+    def export(self, address: str, since: str | None) -> Iterator[bytes]:
+        with self._repo.lease() as lease:
+            base = None if since is None else self._resolve(since)
+            lease.keep((cid := self._resolve(address), *([] if base is None else [base])))
+            yield from content.car(cid, self._repo.get, base)
+
+    # ---------------------------------------------------------------------------- pins
+
+    def pin_add(self, address: str, recursive: bool, name: str) -> api.PinInfo:
+        return _pin_info(
+            self._pins.add(self._resolve(address), recursive=recursive, name=check_pin_name(name))
+        )
+
+    def pin_rm(self, address: str) -> api.PinInfo:
+        cid = self._resolve(address)
+        pin = self._pins.get(cid)
+        self._pins.remove(cid)
+        return _pin_info(pin or Pin(cid, True, ""))
+
+    def pin_ls(self) -> list[api.PinInfo]:
+        return [_pin_info(pin) for pin in self._pins.list()]
+
+    def pin_state(self, cid: bytes) -> str:
+        """For the attribute `ipfs.pinned`: recursive, direct, indirect or no."""
+        pin = self._pins.get(cid)
+        if pin is not None:
+            return "recursive" if pin.recursive else "direct"
+        pinned = [other.cid for other in self._pins.list() if other.recursive]
+        return "indirect" if content.is_below(cid, pinned, self._repo.get) else "no"
+
+    # --------------------------------------------------------------------- maintenance
+
+    def gc(self, dry_run: bool, progress: api.ProgressCallback) -> api.GcSummary:
+        report = self._repo.gc(
+            dry_run=dry_run,
+            progress=lambda _phase, done, total: progress(api.Progress(done, total or 0)),
+        )
+        return api.GcSummary(
+            dry_run=report.dry_run,
+            blocks_removed=report.freed_count,
+            bytes_removed=report.freed_bytes,
+            blocks_kept=report.kept_count,
+            bytes_reclaimed=report.reclaimed_bytes,
+            blocks_missing=report.missing_count,
+            missing=tuple(cids.to_text(cid) for cid in report.missing),
+        )
+
+    def check(self, progress: api.ProgressCallback) -> api.CheckSummary:
+        self.roots.sync()
+        return checking.check(self._store, self._repo, progress)
+
+    def stats(self) -> api.StatsSummary:
+        stats = self._store.stats()
+        names = [name.partition("/")[0] for name, _ in self._repo.refs.list("")]
+        info = self.info()
+        return api.StatsSummary(
+            store=str(self.config.store),
+            device_bytes=self._store.device.size_bytes,
+            used_bytes=stats.used_bytes,
+            live_bytes=stats.live_bytes,
+            dead_bytes=stats.dead_bytes,
+            free_bytes=stats.free_bytes,
+            blocks=stats.keys,
+            segments=stats.segments,
+            segments_free=stats.segments_free,
+            roots=names.count("root"),
+            snapshots=names.count("snapshot"),
+            pins=names.count("pin"),
+            daemon_pid=info.pid if info.daemon else 0,
+            mounts=info.mounts,
+        )
+
+    def _resolve(self, text: str) -> bytes:
+        """CID of what an ADDR names; of a root, as of now."""
+        parsed = address.parse(text)
+        if parsed.cid is not None:
+            top = parsed.cid
+        elif parsed.root is not None and parsed.snapshot is not None:
+            top = self._snapshot_cid(parsed.root, parsed.snapshot)
+        else:
+            assert parsed.root is not None, "an address is a CID or a root"
+            top = self.root_cid(parsed.root)
+        return content.find(top, parsed.segments, self._repo.get)
+
+
+def _pin_info(pin: Pin) -> api.PinInfo:
+    return api.PinInfo(cids.to_text(pin.cid), pin.recursive, pin.name)
