@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
-from ipld import chunk, multihash, unixfs, varint
+from ipld import chunk, multihash, unixfs
 from ipld import cid as cids
 from ipld.block import Block
 from ipld.errors import InvalidParameter, IpldError, TooDeep
@@ -22,6 +22,7 @@ from ipld.filenode import (
     children,
     describe,
     file_node,
+    leaf_frame,
     leaf_profile,
     make_leaf,
     make_node,
@@ -330,12 +331,7 @@ def _leaf_tsize(size: int, profile: Profile) -> int:
         return -1
     if profile.raw_leaves:
         return size
-    record = unixfs.encode(unixfs.Data(Kind.FILE, b"" if size else None, size))
-    if size:
-        record_size = len(record) - 1 + len(varint.encode(size)) + size
-    else:
-        record_size = len(record)
-    return 1 + len(varint.encode(record_size)) + record_size
+    return size + sum(map(len, leaf_frame(Kind.FILE, size)))
 
 
 def _is_leaf(leaf: FileLink, profile: Profile) -> bool:
