@@ -72,7 +72,6 @@ class Catalog:
         self.live_bytes = 0
         self.used_bytes = 0
         self._pins: dict[int, int] = {}
-        self._parked: set[int] = set()
 
     def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
         segment = Segment(slot, sequence, end)
@@ -106,16 +105,9 @@ class Catalog:
         left = self._pins.pop(slot) - 1
         if left:
             self._pins[slot] = left
-        elif slot in self._parked:
-            self._parked.discard(slot)
-            self.free.append(slot)
 
-    def release_slot(self, slot: int) -> None:
-        """The slot's free mark is durable: it may be used again as soon as no view pins it."""
-        if slot in self._pins:
-            self._parked.add(slot)
-        else:
-            self.free.append(slot)
+    def is_pinned(self, slot: int) -> bool:
+        return slot in self._pins
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes

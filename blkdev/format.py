@@ -259,11 +259,12 @@ class CheckpointHead(NamedTuple):
     next_segment_sequence: int
     tail_sequence: int
     tail_end: int
-    key_count: int
-    segment_count: int
-    tombstone_count: int
-    name_count: int
-    stream_count: int
+    tail_entries: int
+    keys: int
+    segments: int
+    tombstones: int
+    names: int
+    streams: int
 
 
 class CheckpointSegment(NamedTuple):
@@ -315,12 +316,12 @@ RECORD_HEADER: Final = Layout(RecordHeader, "I B B H I I Q", 24)
 SUMMARY_ENTRY: Final = Layout(SummaryEntry, "Q Q", 16)
 TOMBSTONE: Final = Layout(Tombstone, "Q Q Q", 24)
 CHECKPOINT_HEAD: Final = CheckedLayout(
-    CheckpointHead, "8s I I Q I I Q Q Q Q I Q I I I I", 92, CHECKPOINT_MAGIC
+    CheckpointHead, "8s I I Q I I Q Q Q Q I I Q I I I I", 96, CHECKPOINT_MAGIC
 )
 CHECKPOINT_SEGMENT: Final = Layout(CheckpointSegment, "I I Q I I", 24)
 CHECKPOINT_TOMBSTONES: Final = Layout(CheckpointTombstones, "Q Q I", 20)
 CHECKPOINT_NAME: Final = Layout(CheckpointName, "Q Q I H H", 24)
-CHECKPOINT_STREAM: Final = Layout(CheckpointStream, "Q Q Q Q I", 36)
+CHECKPOINT_STREAM: Final = Layout(CheckpointStream, "Q q q Q I", 36)
 LAYOUTS: Final[tuple[Layout[Any], ...]] = (
     SUPERBLOCK, SEGMENT_HEADER, SEGMENT_FOOTER, GROUP_HEADER, RECORD_HEADER, SUMMARY_ENTRY,
     TOMBSTONE, CHECKPOINT_HEAD, CHECKPOINT_SEGMENT, CHECKPOINT_TOMBSTONES, CHECKPOINT_NAME,

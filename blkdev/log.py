@@ -22,7 +22,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev.catalog import Catalog, Segment
@@ -60,6 +60,8 @@ RELEASE = 1
 COMPACTION = 0
 """and for compaction, which gives back more than it takes."""
 
+T = TypeVar("T")
+
 
 class Draft(NamedTuple):
     """A record to append. `value` must not change until the log has written it."""
@@ -93,17 +95,16 @@ class Log:
         self._catalog = catalog
         self._epoch = epoch
         self._active = tail.active
-        self._entries = tail.entries
+        self.entries = tail.entries
         self.next_sequence = tail.next_sequence
         self.next_segment_sequence = tail.next_segment_sequence
         self.written_group = tail.group
         self.durable_group = tail.group
         self.sync_count = 0
-        self.segments_opened = 0
+        self.reuse_count = 0
         self.written_bytes = 0
         self.staged: dict[int, tuple[bytes, bytes | memoryview]] = {}
         self.failure: OSError | None = None
-        self.reclaim: Callable[[], bool] | None = None
         self._reset_group()
 
     def _reset_group(self) -> None:
@@ -161,18 +162,18 @@ class Log:
         self._pending_checksum = crc32(head, self._pending_checksum)
         self.staged[location] = (head, value)
         if draft.fingerprint == NO_FINGERPRINT:
-            self._entries.extend((NO_FINGERPRINT, location | OTHER_KIND))
+            self.entries.extend((NO_FINGERPRINT, location | OTHER_KIND))
         else:
-            self._entries.extend((draft.fingerprint, location))
+            self.entries.extend((draft.fingerprint, location))
         return location
 
     def trim_staging(self) -> None:
         """Write the staged group when it has grown large enough. Holds the write lock."""
-        if self._pending_bytes >= self._staged_size_max_bytes:
+        if self._pending_bytes >= self.staged_size_max_bytes:
             self.write_out()
 
     @property
-    def _staged_size_max_bytes(self) -> int:
+    def staged_size_max_bytes(self) -> int:
         return min(STAGED_SIZE_MAX_BYTES, self._volume.geometry.segment_size_bytes // 2)
 
     def _fits(self, size_bytes: int, count: int) -> bool:
@@ -180,7 +181,7 @@ class Log:
         if segment is None:
             return False
         groups_end = segment.end + aligned(self._pending_bytes + size_bytes)
-        summary = summary_size((len(self._entries) >> 1) + count)
+        summary = summary_size((len(self.entries) >> 1) + count)
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
     def _make_room(self, size_bytes: int, count: int, right: int) -> None:
@@ -188,9 +189,7 @@ class Log:
             if self._pending_count:
                 self.write_out()
             elif len(self._catalog.free) <= right:
-                reclaim = self.reclaim
-                if right == COMPACTION or reclaim is None or not reclaim():
-                    raise StoreFull(self._volume.device.name)
+                raise StoreFull(self._volume.device.name)
             else:
                 self._seal()
                 self._open_segment()
@@ -227,7 +226,7 @@ class Log:
             assert isinstance(first, bytearray)
             first[: GROUP_HEADER.size_bytes] = header
             self._chunk += bytes(aligned(size_bytes) - size_bytes)
-            self._write(segment.slot, segment.end, self._buffers)
+            self.write_pages(segment.slot, segment.end, self._buffers)
             with self.state_lock:
                 self._catalog.extend(segment, segment.end + aligned(size_bytes))
                 self.staged = {}
@@ -257,10 +256,7 @@ class Log:
     def _sync(self) -> None:
         self.check_writable()
         reached = self.written_group
-        try:
-            self._volume.device.sync()
-        except OSError as error:
-            self._fail(error)
+        self.guarded(self._volume.device.sync)
         self.sync_count += 1
         self.durable_group = reached
 
@@ -271,27 +267,29 @@ class Log:
                 "(it may be out of space or broken; look at it, then open it again)"
             ) from self.failure
 
-    def _fail(self, error: OSError) -> None:
-        self.failure = error
+    def guarded(self, write: Callable[[], T]) -> T:
+        """Run a write or sync; a failure latches the store. Raises StoreReadOnly."""
         self.check_writable()
-
-    def _write(self, slot: int, offset: int, buffers: Sequence[BytesLike]) -> None:
         try:
-            self._volume.device.write(self._volume.geometry.segment_offset(slot) + offset, buffers)
+            return write()
         except OSError as error:
-            self._fail(error)
-        self.written_bytes += sum(len(buffer) for buffer in buffers)
+            self.failure = error
+        self.check_writable()
+        raise AssertionError("unreachable: the failure was just latched")
 
     def write_pages(self, slot: int, offset: int, buffers: Sequence[BytesLike]) -> None:
-        """Whole pages of a segment outside the log: free marks and checkpoints."""
-        self.check_writable()
-        self._write(slot, offset, buffers)
+        """Write whole pages of a segment. Raises StoreReadOnly."""
+        at = self._volume.geometry.segment_offset(slot) + offset
+        self.guarded(lambda: self._volume.device.write(at, buffers))
+        self.written_bytes += sum(len(buffer) for buffer in buffers)
 
     def wipe(self, slots: Iterable[int], stale_footer_slot: int | None = None) -> None:
         """Mark segments free; durable with the next sync. Header, first group and footer go, so
         that whatever a crash tears no half of them can bring the segment back.
         """
         last_page = self._volume.geometry.segment_size_bytes - PAGE_SIZE_BYTES
+        with self.state_lock:
+            self.reuse_count += 1
         for slot in slots:
             header = encode_header(self.segment_header(SEGMENT_FREE, slot, 0), self._volume.seed)
             self.write_pages(slot, 0, [header, bytes(PAGE_SIZE_BYTES)])
@@ -311,29 +309,34 @@ class Log:
             sequence=segment.sequence,
             last_group=self.written_group,
             durable_group=self.durable_group,
-            entry_count=len(self._entries) >> 1,
+            entry_count=len(self.entries) >> 1,
             groups_end=segment.end,
             summary_checksum=0,
             epoch=self._epoch,
             next_sequence=self.next_sequence,
         )
-        packed = encode_summary(self._entries, footer, self._volume.seed)
-        self._write(segment.slot, self._volume.geometry.segment_size_bytes - len(packed), [packed])
+        packed = encode_summary(self.entries, footer, self._volume.seed)
+        self.write_pages(
+            segment.slot, self._volume.geometry.segment_size_bytes - len(packed), [packed]
+        )
         segment.sealed = True
         self._active = None
 
     def _open_segment(self) -> None:
         with self.state_lock:
             slot = self._catalog.free.popleft()
-            self.segments_opened += 1
-        header = self.segment_header(SEGMENT_LOG, slot, self.next_segment_sequence)
-        self._write(slot, 0, [encode_header(header, self._volume.seed)])
+            self.reuse_count += 1
+        sequence = self.take_segment_sequence()
+        header = self.segment_header(SEGMENT_LOG, slot, sequence)
+        self.write_pages(slot, 0, [encode_header(header, self._volume.seed)])
         with self.state_lock:
-            self._active = self._catalog.open_segment(
-                slot, self.next_segment_sequence, FIRST_GROUP_OFFSET
-            )
+            self._active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
+        self.entries = array("Q")
+
+    def take_segment_sequence(self) -> int:
+        """The next number for a segment; never given twice. The caller holds the write lock."""
         self.next_segment_sequence += 1
-        self._entries = array("Q")
+        return self.next_segment_sequence - 1
 
     def segment_header(self, kind: int, slot: int, sequence: int) -> SegmentHeader:
         return SegmentHeader(
@@ -358,7 +361,7 @@ class Log:
         segment = self._active
         if segment is None:
             return 0
-        used = segment.end + aligned(self._pending_bytes) + summary_size(len(self._entries) >> 1)
+        used = segment.end + aligned(self._pending_bytes) + summary_size(len(self.entries) >> 1)
         return max(0, self._volume.geometry.segment_size_bytes - used)
 
 

@@ -1,9 +1,9 @@
 """Reads: from a key to its record, staged or on the device.
 
 Invariants
-- No lock is held during I/O. A segment is reused only after nothing in it is alive, so a record
-  that is still in the index after it was read was read whole; the check costs one comparison
-  unless a segment was opened meanwhile.
+- No lock is held during I/O. A segment is wiped or reused only after nothing in it is alive, so a
+  record that is still in the index after it was read was read whole; the check costs one
+  comparison unless a segment was wiped or opened meanwhile.
 - A fingerprint is confirmed by the key in the record's header; a damaged header is BlockDamaged,
   never "not found".
 """
@@ -106,7 +106,7 @@ class Reader:
         while True:
             with log.state_lock:
                 locations = self._index.locations(fingerprint)
-                opened = log.segments_opened
+                reuses = log.reuse_count
             if not locations:
                 return None
             damage: BlockDamaged | None = None
@@ -118,7 +118,7 @@ class Reader:
                     damage = error
                 if found is not None:
                     break
-            if opened != log.segments_opened:
+            if found is None or reuses != log.reuse_count:
                 with log.state_lock:
                     if locations != self._index.locations(fingerprint):
                         continue

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from blkdev.catalog import Catalog, Segment
+from blkdev.checkpoint import Loaded, load
 from blkdev.format import (
     KIND_BLOCK,
     KIND_JOURNAL,
@@ -25,12 +26,14 @@ from blkdev.format import (
     KIND_NAME_REMOVAL,
     KIND_TOMBSTONES,
     NO_FINGERPRINT,
+    NO_SLOT,
     OTHER_KIND,
-    PAGE_SIZE_BYTES,
+    SEGMENT_FREE,
     SEGMENT_LOG,
     TOMBSTONE,
     GroupHeader,
     RecordHeader,
+    Superblock,
     aligned,
     decode_record_head,
     location_offset,
@@ -58,6 +61,7 @@ class Report:
     from_checkpoint: bool = False
     segments_by_summary: int = 0
     groups_replayed: int = 0
+    bytes_replayed: int = 0
     tail_torn: bool = False
     damaged_slots: list[int] = field(default_factory=list)
 
@@ -71,6 +75,7 @@ class Recovered:
     epoch: int
     garbage_slots: list[int]
     stale_footer_slot: int | None
+    checkpoint_slots: tuple[int, ...]
     report: Report
 
 
@@ -86,12 +91,12 @@ class _Found:
 class _Replay:
     """Applies the log, oldest segment first."""
 
-    def __init__(self, volume: Volume, catalog: Catalog, durable: int, epoch: int) -> None:
+    def __init__(self, volume: Volume, catalog: Catalog, durable: int) -> None:
         self.volume = volume
         self.catalog = catalog
         self.durable = durable
         self.last = durable
-        self.epoch = epoch
+        self.epoch = -1
         self.next_sequence = 0
         self.report = Report()
         self.entries = array("Q")
@@ -114,12 +119,12 @@ class _Replay:
         self.next_sequence = max(self.next_sequence, footer.next_sequence)
         self.epoch = max(self.epoch, footer.epoch)
         self.report.segments_by_summary += 1
+        self.report.bytes_replayed += footer.groups_end
         return True
 
     def segment_by_groups(self, found: _Found) -> tuple[Segment | None, bool]:
         """Apply a segment's groups; (the segment unless nothing of it counts, go on)."""
-        segment: Segment | None = None
-        self.entries = array("Q")
+        segment = self.catalog.by_sequence.get(found.identity.sequence)
         for offset, header in found.groups:
             torn_possible = header.number > self.durable
             if torn_possible and (header.number != self.last + 1 or header.epoch < self.epoch):
@@ -128,11 +133,10 @@ class _Replay:
             if group is None and torn_possible:
                 self.report.tail_torn = True
                 return segment, False
-            if segment is None:
-                segment = self._open(found)
+            segment = segment or self._open(found)
             self.catalog.extend(segment, offset + aligned(header.size_bytes))
             if group is None:
-                self._damaged(found.slot)
+                self.damaged(found.slot)
                 continue
             packed, records = group
             for record in records:
@@ -144,18 +148,16 @@ class _Replay:
             self.epoch = max(self.epoch, header.epoch)
             self.next_sequence = max(self.next_sequence, header.next_sequence)
             self.report.groups_replayed += 1
+            self.report.bytes_replayed += header.size_bytes
         if segment is None and found.identity.first_group <= self.durable:
-            self._damaged(found.slot)
+            self.damaged(found.slot)
             segment = self._open(found)
         return segment, True
 
     def _open(self, found: _Found) -> Segment:
-        known = self.catalog.by_sequence.get(found.identity.sequence)
-        return known or self.catalog.open_segment(
-            found.slot, found.identity.sequence, FIRST_GROUP_OFFSET
-        )
+        return self.catalog.open_segment(found.slot, found.identity.sequence, FIRST_GROUP_OFFSET)
 
-    def _damaged(self, slot: int) -> None:
+    def damaged(self, slot: int) -> None:
         if slot not in self.report.damaged_slots:
             self.report.damaged_slots.append(slot)
 
@@ -167,7 +169,7 @@ class _Replay:
             packed = b""
         header = decode_record_head(packed, 0, self.volume.seed)
         if header is None:
-            self._damaged(slot)
+            self.damaged(slot)
             return
         key_end = 24 + header.key_size_bytes
         value = packed[key_end : key_end + header.value_size_bytes]
@@ -229,87 +231,155 @@ def tombstones(value: bytes) -> Iterator[tuple[int, int, int]]:
     return TOMBSTONE.struct.iter_unpack(value[: len(value) // 24 * 24])
 
 
-def recover(volume: Volume, epoch: int) -> Recovered:
-    """Rebuild the state of a store. `epoch` is the superblock's.
+def recover(volume: Volume, block: Superblock) -> Recovered:
+    """Rebuild the state of a store.
 
     Raises NewerFormat for records that only a newer program understands.
     """
-    count = volume.geometry.segment_count
-    catalog = Catalog(())
-    identities = {slot: identify(volume, slot) for slot in range(count)}
-    logs = [
-        _Found(slot, identity, [])
-        for slot, identity in identities.items()
-        if identity.kind == SEGMENT_LOG
-    ]
-    logs.sort(key=lambda found: found.identity.sequence)
-    durable = _survey(volume, logs, identities)
-    replay = _Replay(volume, catalog, durable, -1)
-    active, entries, garbage = _replay_all(replay, logs)
+    loaded = None
+    if block.checkpoint_slot != NO_SLOT:
+        loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
+    if loaded is not None and block.clean:
+        return _as_closed(volume, block, loaded)
+    identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
+    if loaded is not None and not _is_current(loaded, identities):
+        loaded = None
+    scan = _Scan(volume, identities, loaded)
+    replay = _Replay(volume, scan.catalog, scan.durable)
+    if loaded is not None:
+        replay.last = max(replay.last, loaded.head.group)
+        replay.next_sequence = loaded.head.next_sequence
+        replay.report.from_checkpoint = True
+    active, entries = scan.replay(replay)
     stale_footer = None
-    if active is not None:
-        footer = identities[active.slot].footer
-        if footer is not None and footer.last_group == replay.last:
+    footer = identities[active.slot].footer if active is not None else None
+    if active is not None and footer is not None:
+        if footer.last_group == replay.last:
             active.sealed, active = True, None
-        elif footer is not None:
+        else:
             stale_footer = active.slot
-    used = set(catalog.segments)
-    catalog.free.extend(slot for slot in range(count) if slot not in used and slot not in garbage)
-    newest = max((found.identity.sequence for found in logs), default=0)
+    checkpoint_slots = loaded.slots if loaded is not None else ()
+    garbage = scan.garbage(checkpoint_slots)
+    taken = {*scan.catalog.segments, *garbage, *checkpoint_slots}
+    scan.catalog.free.extend(slot for slot in range(len(identities)) if slot not in taken)
+    newest = max(identity.sequence for identity in identities)
     return Recovered(
-        catalog=catalog,
+        catalog=scan.catalog,
         tail=Tail(replay.last, replay.next_sequence, newest + 1, active, entries),
-        epoch=max(epoch, replay.epoch),
+        epoch=max(block.epoch, replay.epoch),
         garbage_slots=garbage,
         stale_footer_slot=stale_footer,
+        checkpoint_slots=checkpoint_slots,
         report=replay.report,
     )
 
 
-def _survey(volume: Volume, logs: list[_Found], identities: dict[int, Identity]) -> int:
-    """Fill in the group headers of all segments that may hold the tail; the durable mark."""
-    durable = max((identity.durable_group for identity in identities.values()), default=0)
-    for found in logs:
+def _as_closed(volume: Volume, block: Superblock, loaded: Loaded) -> Recovered:
+    """A store that was closed: its checkpoint is the state, nothing was written after it."""
+    head, catalog = loaded.head, loaded.catalog
+    taken = {*catalog.segments, *loaded.slots}
+    slots = range(volume.geometry.segment_count)
+    catalog.free.extend(slot for slot in slots if slot not in taken)
+    active = catalog.by_sequence.get(head.tail_sequence)
+    # The checkpoint took one number itself.
+    following = head.next_segment_sequence + 1
+    tail = Tail(head.group, head.next_sequence, following, active, loaded.entries)
+    report = Report(from_checkpoint=True)
+    return Recovered(catalog, tail, block.epoch, [], None, loaded.slots, report)
+
+
+def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
+    """Whether every segment that the checkpoint names is still what it was."""
+    return all(
+        identities[segment.slot].kind == SEGMENT_LOG
+        and identities[segment.slot].sequence == segment.sequence
+        for segment in loaded.catalog.segments.values()
+    )
+
+
+class _Scan:
+    """The log segments on the device beyond the checkpoint, oldest first."""
+
+    def __init__(self, volume: Volume, identities: list[Identity], loaded: Loaded | None) -> None:
+        self.volume = volume
+        self.identities = identities
+        self.catalog = loaded.catalog if loaded is not None else Catalog(())
+        self._loaded = loaded
+        first = loaded.head.next_segment_sequence if loaded is not None else 0
+        self._logs = sorted(
+            (
+                _Found(slot, identity, [])
+                for slot, identity in enumerate(identities)
+                if identity.kind == SEGMENT_LOG and identity.sequence >= first
+            ),
+            key=lambda found: found.identity.sequence,
+        )
+        self.active: Segment | None = None
+        if loaded is not None:
+            self.active = self.catalog.by_sequence.get(loaded.head.tail_sequence)
+        self.durable = self._survey()
+
+    def _survey(self) -> int:
+        """Read the group headers wherever the tail may be; the durable mark."""
+        durable = max(identity.durable_group for identity in self.identities)
+        for identity in self.identities:
+            if identity.footer is not None:
+                durable = max(durable, identity.footer.durable_group)
+        if self._loaded is not None:
+            durable = max(durable, self._loaded.head.group)
+        if self.active is not None:
+            identity = self.identities[self.active.slot]
+            self._logs.insert(0, _Found(self.active.slot, identity, []))
+        for found in reversed(self._logs):
+            if not self._has_summary(found, durable):
+                found.groups = list(self._headers(found))
+                durable = max([durable, *(header.durable_group for _, header in found.groups)])
+        return durable
+
+    def _headers(self, found: _Found) -> Iterator[tuple[int, GroupHeader]]:
+        start = FIRST_GROUP_OFFSET
+        if self.active is not None and found.slot == self.active.slot:
+            start = self.active.end
+        return group_headers(self.volume, found.slot, found.identity.sequence, start)
+
+    def _has_summary(self, found: _Found, durable: int) -> bool:
         footer = found.identity.footer
-        if footer is not None:
-            durable = max(durable, footer.durable_group)
-    for found in reversed(logs):
-        footer = found.identity.footer
-        if footer is not None and footer.last_group <= durable:
-            continue
-        found.groups = list(group_headers(volume, found.slot, found.identity.sequence))
-        for _, header in found.groups:
-            durable = max(durable, header.durable_group)
-    return durable
+        resumed = self.active is not None and found.slot == self.active.slot
+        return not resumed and footer is not None and footer.last_group <= durable
 
+    def replay(self, replay: _Replay) -> tuple[Segment | None, array[int]]:
+        """Apply all segments; the last one unless it is sealed, and its summary entries."""
+        active = self.active
+        entries = self._loaded.entries if self._loaded is not None else array("Q")
+        for found in self._logs:
+            if self._has_summary(found, self.durable):
+                if active is not None:
+                    active.sealed = True
+                if replay.segment_by_summary(found):
+                    active, entries = None, array("Q")
+                    continue
+                found.groups = list(self._headers(found))
+                replay.damaged(found.slot)
+            replay.entries = entries if found.slot == getattr(active, "slot", None) else array("Q")
+            segment, proceed = replay.segment_by_groups(found)
+            if segment is not None and segment is not active:
+                if active is not None:
+                    active.sealed = True
+                active = segment
+            if segment is not None:
+                entries = replay.entries
+            if not proceed:
+                break
+        return active, entries
 
-def _replay_all(
-    replay: _Replay, logs: list[_Found]
-) -> tuple[Segment | None, array[int], list[int]]:
-    """Apply all segments; (the last one if it may be open still, its entries, dropped slots)."""
-    active: Segment | None = None
-    entries = array("Q")
-    garbage: list[int] = []
-    proceed = True
-    for found in logs:
-        if not proceed:
-            garbage.append(found.slot)
-            continue
-        footer = found.identity.footer
-        if footer is not None and footer.last_group <= replay.durable:
-            if replay.segment_by_summary(found):
-                active, entries = None, array("Q")
-                continue
-            replay._damaged(found.slot)
-            found.groups = list(group_headers(replay.volume, found.slot, found.identity.sequence))
-        segment, proceed = replay.segment_by_groups(found)
-        if segment is None:
-            garbage.append(found.slot)
-            continue
-        if active is not None:
-            active.sealed = True
-        active, entries = segment, replay.entries
-    return active, entries, garbage
-
-
-assert FIRST_GROUP_OFFSET == PAGE_SIZE_BYTES
+    def garbage(self, checkpoint_slots: tuple[int, ...]) -> list[int]:
+        """Slots that hold something no longer part of the store: a dropped tail, a segment whose
+        free mark was lost, a checkpoint that was never pointed at.
+        """
+        return [
+            slot
+            for slot, identity in enumerate(self.identities)
+            if identity.kind != SEGMENT_FREE
+            and slot not in self.catalog.segments
+            and slot not in checkpoint_slots
+        ]

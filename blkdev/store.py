@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 from uuid import uuid4
 from zlib import crc32
 
 from blkdev import superblock as superblocks
+from blkdev.checkpoint import Checkpointer
+from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
@@ -31,6 +35,7 @@ from blkdev.errors import (
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
+    StoreFull,
     StoreReadOnly,
     ValueTooLarge,
 )
@@ -66,6 +71,8 @@ from blkdev.signature import refuse_foreign
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SEGMENTS_WANTED = 64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,11 +139,19 @@ class Store:
         self.geometry = superblocks.Geometry.of(block)
         self.read_only = device.read_only
         self.recovery: Report = recovered.report
-        self._superblock = block
         self._volume = _volume(device, block)
         self._catalog = recovered.catalog
         self._log = Log(self._volume, recovered.catalog, recovered.tail, block.epoch)
         self._reader = Reader(self._volume, self._catalog, self._log, verify=verify_reads)
+        self._checkpointer = Checkpointer(
+            self._volume,
+            self._catalog,
+            self._log,
+            block,
+            recovered.checkpoint_slots,
+            recovered.report.bytes_replayed,
+        )
+        self._compactor = Compactor(self._volume, self._catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
         self._closed = False
 
@@ -213,7 +228,7 @@ class Store:
                 f"{device.name} uses a feature that only a newer version can write (open it "
                 "read-only, or use a newer version of this program)"
             )
-        recovered = recover(_volume(device, block), block.epoch)
+        recovered = recover(_volume(device, block), block)
         block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
@@ -223,14 +238,9 @@ class Store:
 
     def _begin(self, recovered: Recovered) -> None:
         """Make recovery's findings durable before anything new is written."""
-        log = self._log
-        log.wipe(recovered.garbage_slots, recovered.stale_footer_slot)
-        try:
-            self._superblock = superblocks.store(self.device, self._superblock)
-        except OSError as error:
-            raise StoreReadOnly(f"{self.device.name} refuses writes: {error}") from error
-        for slot in recovered.garbage_slots:
-            self._catalog.release_slot(slot)
+        self._log.wipe(recovered.garbage_slots, recovered.stale_footer_slot)
+        self._checkpointer.update_superblock()
+        self._catalog.free.extend(recovered.garbage_slots)
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing."""
@@ -238,10 +248,11 @@ class Store:
             return
         try:
             if not self.read_only and self._log.failure is None:
-                self.commit()
-                self._superblock = superblocks.store(
-                    self.device, self._superblock._replace(clean=1)
-                )
+                with self._maintenance_lock:
+                    self._log.commit()
+                    if not self._checkpointer.is_current():
+                        self._checkpointer.write()
+                    self._checkpointer.update_superblock(clean=1)
         finally:
             self._closed = True
             self.device.close()
@@ -266,7 +277,6 @@ class Store:
         Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_writable()
-        log, catalog = self._log, self._catalog
         salt, value_max = self._volume.index_salt, self.geometry.value_size_max_bytes
         new = 0
         for key, value in items:
@@ -276,17 +286,33 @@ class Store:
                 raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
             fingerprint = fingerprint_of(key, salt)
             frozen = _frozen(value)
-            checksum = crc32(frozen)
-            with log.write_lock:
-                if self._catalog.index.locations(fingerprint) and self._exists(key):
-                    continue
-                draft = Draft(KIND_BLOCK, key, frozen, checksum, fingerprint)
-                (location,) = log.append((draft,), DATA)
-                with log.state_lock:
-                    catalog.add_block(fingerprint, location)
-                log.trim_staging()
-            new += 1
+            draft = Draft(KIND_BLOCK, key, frozen, crc32(frozen), fingerprint)
+            try:
+                new += self._put(draft)
+            except StoreFull:
+                new += self._with_room(lambda put=draft: self._put(put), DATA)  # type: ignore[misc]
         return new
+
+    def _put(self, draft: Draft) -> bool:
+        log, catalog = self._log, self._catalog
+        with log.write_lock:
+            if catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
+                return False
+            (location,) = log.append((draft,), DATA)
+            with log.state_lock:
+                catalog.add_block(draft.fingerprint, location)
+            log.trim_staging()
+            return True
+
+    def _with_room(self, action: Callable[[], T], right: int) -> T:
+        """Run an action that stages all of its records or raises StoreFull; compact for it."""
+        while True:
+            try:
+                return action()
+            except StoreFull:
+                with self._maintenance_lock:
+                    if not self._compactor.reclaim(right):
+                        raise
 
     def _exists(self, key: bytes) -> bool:
         try:
@@ -340,6 +366,9 @@ class Store:
         return deleted + self._delete_batch(batch, before)
 
     def _delete_batch(self, keys: list[bytes], before: int | None) -> int:
+        return self._with_room(lambda: self._delete(keys, before), RELEASE)
+
+    def _delete(self, keys: list[bytes], before: int | None) -> int:
         log, catalog = self._log, self._catalog
         with log.write_lock:
             dead: dict[tuple[int, int], int] = {}
@@ -363,27 +392,33 @@ class Store:
             return len(dead)
 
     def keys(self) -> Iterator[bytes]:
-        """All keys there are now, in no particular order; those deleted meanwhile may be missing,
-        those added later are. Takes about 40 bytes of memory per key while it runs.
+        """All keys there are now, in device order; those deleted meanwhile may be missing, those
+        added later are. Takes 16 bytes of memory per key while it runs.
         """
-        log, reader = self._log, self._reader
+        log, catalog = self._log, self._catalog
+        by_slot: dict[int, array[int]] = {}
         with log.write_lock, log.state_lock:
-            entries = sorted(self._catalog.index.entries(), key=lambda entry: entry[1] & _PLACE)
+            self._check_open()
             newest = log.position
-        for fingerprint, location in entries:
-            with log.state_lock:
-                opened = log.segments_opened
-            found = reader.key_at(location)
-            with log.state_lock:
-                now = self._catalog.index.locations(fingerprint)
-            if location in now and found is not None:
-                yield found[1]
-                continue
-            del opened
-            for moved in now:
-                found = reader.key_at(moved)
-                if found is not None and found[0].sequence <= newest:
-                    yield found[1]
+            for entry in catalog.index.entries():
+                by_slot.setdefault(location_slot(entry[1]), array("Q")).extend(entry)
+        return self._keys_of(list(by_slot.values()), newest)
+
+    def _keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
+        """Keys of (fingerprint, location) pairs; those that compaction moved are followed."""
+        for slots in snapshot:
+            pairs = iter(slots)
+            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
+            for fingerprint, location in ordered:
+                found = self._reader.key_at(location)
+                with self._log.state_lock:
+                    now = self._catalog.index.locations(fingerprint)
+                if location in now:
+                    if found is not None:
+                        yield found[1]
+                    continue
+                moved = [self._reader.key_at(place) for place in now]
+                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
 
     # Names and journals
 
@@ -410,6 +445,9 @@ class Store:
         total = sum(len(draft.key) + len(draft.value) + 32 for draft in drafts)
         if total > self.geometry.value_size_max_bytes:
             raise ValueTooLarge(f"{len(drafts)} names at once are too much (split the change)")
+        self._with_room(lambda: self._set_names(drafts), RELEASE)
+
+    def _set_names(self, drafts: list[Draft]) -> None:
         log, catalog = self._log, self._catalog
         with log.write_lock:
             drafts = [
@@ -486,6 +524,9 @@ class Store:
             )
         frozen = _frozen(record)
         draft = Draft(KIND_JOURNAL, stream.to_bytes(8, "little"), frozen, crc32(frozen))
+        return self._with_room(lambda: self._journal(stream, draft), DATA)
+
+    def _journal(self, stream: int, draft: Draft) -> int:
         log = self._log
         with log.write_lock:
             (location,) = log.append((draft,), DATA)
@@ -509,6 +550,9 @@ class Store:
 
     def _trim_journal(self, stream: int, position: int) -> None:
         self._check_writable()
+        self._with_room(lambda: self._trim(stream, position), RELEASE)
+
+    def _trim(self, stream: int, position: int) -> None:
         log, catalog = self._log, self._catalog
         with log.write_lock:
             state = catalog.streams.get(stream)
@@ -532,6 +576,23 @@ class Store:
         """
         self._check_writable()
         self._log.commit()
+        if self._checkpointer.is_due() and self._maintenance_lock.acquire(blocking=False):
+            try:
+                self._checkpointer.write()
+            finally:
+                self._maintenance_lock.release()
+
+    def compact(self, budget_bytes: int | None = None) -> CompactReport:
+        """Give back the space of dead records, copying about `budget_bytes` at most.
+
+        Raises StoreReadOnly.
+        """
+        self._check_writable()
+        with self._maintenance_lock:
+            report = self._compactor.compact(budget_bytes)
+            if report.segments_freed:
+                self._checkpointer.write()
+            return report
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process
