@@ -113,6 +113,10 @@ class BlkdevBlocks:
         except engine.StoreError as error:
             raise translated(error) from error
 
+    def forget_verified(self) -> None:
+        """Hash every block again when it is read next: after anything that puts bytes in doubt."""
+        self._verified.clear()
+
     def stats(self) -> BlockStats:
         stats = self._store.stats()
         return BlockStats(

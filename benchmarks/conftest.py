@@ -1,0 +1,42 @@
+"""Where to measure and where results go.
+
+Set `IPFS_MFS_BENCH_FOLDER` to measure the disk that it is on; the default is pytest's temporary
+folder.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import limits, machine
+from benchmarks.results import Results
+
+
+@pytest.fixture(scope="session")
+def bench_folder(tmp_path_factory) -> Iterator[Path]:
+    """A folder on the disk that is measured."""
+    chosen = os.environ.get("IPFS_MFS_BENCH_FOLDER")
+    folder = Path(chosen) / f"bench-{os.getpid()}" if chosen else tmp_path_factory.mktemp("bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, bench_folder) -> Iterator[Results]:
+    """The results of this module: `test_blocks.py` writes `results/blocks.json`."""
+    suite = request.module.__name__.rpartition(".")[2].removeprefix("test_")
+    results = Results(suite, machine.describe(bench_folder))
+    yield results
+    results.write()
+
+
+@pytest.fixture(scope="module")
+def disk(bench_folder) -> Iterator[limits.Disk]:
+    """The disk's limits, measured beside the contestants."""
+    disk = limits.Disk(bench_folder, 128 << 20)
+    yield disk
+    disk.close()

@@ -1,0 +1,79 @@
+"""What the machine can do at best: one core's SHA-256, the disk's writes and flushes, its cache.
+
+A block store cannot be faster than the slower of hash and disk, so these are contestants in every
+race about throughput.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+MEBIBYTE = 1 << 20
+CHUNK_SIZE_BYTES = 4 * MEBIBYTE
+
+
+def sha256(size_bytes: int, total_bytes: int) -> Callable[[], float]:
+    """MB of SHA-256 over buffers of that size, on one core."""
+    data = os.urandom(size_bytes)
+    count = max(1, total_bytes // size_bytes)
+
+    def run() -> float:
+        digest = hashlib.sha256
+        for _ in range(count):
+            digest(data).digest()
+        return count * size_bytes / 1e6
+
+    return run
+
+
+class Disk:
+    """A preallocated file on the disk that the stores are on."""
+
+    def __init__(self, folder: Path, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._descriptor = os.open(folder / "limit.bin", os.O_RDWR | os.O_CREAT, 0o600)
+        os.posix_fallocate(self._descriptor, 0, size_bytes)
+        self._chunk = os.urandom(CHUNK_SIZE_BYTES)
+        # Written once before anything is measured: a store reuses its space, too.
+        self.sequential_write()()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def sequential_write(self, chunk_size_bytes: int = CHUNK_SIZE_BYTES) -> Callable[[], float]:
+        """MB written over the whole file, one flush at the end."""
+        chunk = self._chunk[:chunk_size_bytes]
+
+        def run() -> float:
+            for offset in range(0, self._size_bytes, chunk_size_bytes):
+                os.pwrite(self._descriptor, chunk, offset)
+            os.fdatasync(self._descriptor)
+            return self._size_bytes / 1e6
+
+        return run
+
+    def flushed_pages(self, count: int) -> Callable[[], float]:
+        """Writes of 4 KiB, each flushed: what a single durable operation costs at least."""
+        page = self._chunk[:4096]
+
+        def run() -> float:
+            for number in range(count):
+                os.pwrite(self._descriptor, page, number * 4096)
+                os.fdatasync(self._descriptor)
+            return count
+
+        return run
+
+    def cached_read(self, size_bytes: int) -> Callable[[], float]:
+        """MB read from the page cache, in pieces of that size."""
+        total = min(self._size_bytes, 64 * MEBIBYTE)
+
+        def run() -> float:
+            for offset in range(0, total, size_bytes):
+                os.pread(self._descriptor, size_bytes, offset)
+            return total / 1e6
+
+        return run

@@ -1,0 +1,161 @@
+"""Key-value stores under one protocol. `put_batch` returns when the batch is on the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import lmdb
+import plyvel
+
+from blkdev.device_file import FileDevice
+from blkdev.store import Store
+
+Item = tuple[bytes, bytes]
+STORE_SIZE_BYTES = 8 << 30
+
+
+class KeyValueStore(Protocol):
+    """One contestant; made in an empty folder of its own."""
+
+    def __init__(self, folder: Path) -> None: ...
+
+    def put_batch(self, items: Sequence[Item]) -> None: ...
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
+class Blkdev:
+    """Our engine on a sparse file. Values are not checked on reading, as with the rivals."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "store.blk"
+        device = FileDevice(path, create_size_bytes=STORE_SIZE_BYTES)
+        Store.format(device)
+        device.close()
+        self.store = Store.open(FileDevice(path), verify_reads=False)
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        self.store.put_many(items)
+        self.store.commit()
+
+    def get(self, key: bytes) -> bytes:
+        return self.store.get(key)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class Leveldb:
+    """LevelDB through plyvel; each batch is one synced write."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = plyvel.DB(str(folder / "leveldb"), create_if_missing=True)
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        with self._database.write_batch(sync=True) as batch:
+            for key, value in items:
+                batch.put(key, value)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._database.get(key)
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class Lmdb:
+    """LMDB with its default of a sync at the end of each transaction."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = lmdb.open(str(folder / "lmdb"), map_size=STORE_SIZE_BYTES)
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        with self._environment.begin(write=True) as transaction:
+            for key, value in items:
+                transaction.put(key, value)
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._environment.begin() as transaction:
+            return transaction.get(key)
+
+    def close(self) -> None:
+        self._environment.close()
+
+
+class FlatFiles:
+    """A file per block in 1,024 folders, as Kubo's flatfs lays them out (last two characters but
+    one of the name), with its order of a batch: write and flush each temporary file, rename all,
+    flush the folders.
+    """
+
+    synced = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "blocks"
+        self._folder.mkdir()
+        self._made: set[str] = set()
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        renames: list[tuple[str, str]] = []
+        folders: set[str] = set()
+        for key, value in items:
+            path = self._path(key)
+            folder = os.path.dirname(path)  # noqa: PTH120 - pathlib would be a third of the cost
+            if folder not in self._made:
+                os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as above
+                self._made.add(folder)
+            folders.add(folder)
+            renames.append((path + ".tmp", path))
+            self._write(path + ".tmp", value)
+        for temporary, path in renames:
+            os.rename(temporary, path)  # noqa: PTH104 - as above
+        if self.synced:
+            for folder in folders:
+                self._sync_folder(folder)
+
+    def get(self, key: bytes) -> bytes | None:
+        with open(self._path(key), "rb", buffering=0) as file:  # noqa: PTH123 - as above
+            return file.read()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _path(self, key: bytes) -> str:
+        name = key.hex()
+        return f"{self._folder}/{name[-4:-1]}/{name}"
+
+    def _write(self, path: str, value: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, value)
+            if self.synced:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _sync_folder(self, folder: str) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class FlatFilesUnsynced(FlatFiles):
+    """The same without any flush: what is put may be gone after a power cut."""
+
+    synced = False
+
+
+STORES: dict[str, type[KeyValueStore]] = {
+    "blkdev": Blkdev,
+    "leveldb": Leveldb,
+    "lmdb": Lmdb,
+    "flat files": FlatFiles,
+    "flat files, no sync": FlatFilesUnsynced,
+}

@@ -1,0 +1,136 @@
+"""The engine against LevelDB, LMDB and flat files: the same blocks, durable after each batch."""
+
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks import limits
+from benchmarks.race import Round, race
+from benchmarks.rivals.stores import STORES, Blkdev, KeyValueStore
+from benchmarks.workloads import BLOCKS, SINGLE_PUT, BlockWorkload
+from ipld import cid as cids
+from ipld.block import Block
+from repo.backend_blkdev import BlkdevBackend
+
+GETS_PER_ROUND = 2000
+PER_WORKLOAD = pytest.mark.parametrize("workload", BLOCKS, ids=lambda workload: workload.name)
+
+
+@pytest.fixture
+def stores(bench_folder, tmp_path_factory) -> Iterator[dict[str, KeyValueStore]]:
+    folder = bench_folder / tmp_path_factory.mktemp("stores").name
+    opened: dict[str, KeyValueStore] = {}
+    for name, kind in STORES.items():
+        place: Path = folder / name
+        place.mkdir(parents=True)
+        opened[name] = kind(place)
+    yield opened
+    for store in opened.values():
+        store.close()
+
+
+def put_round(store: KeyValueStore, workload: BlockWorkload):
+    batches = workload.batches_of_items()
+
+    def run() -> float:
+        for batch in batches:
+            store.put_batch(batch)
+        return workload.blocks
+
+    return run
+
+
+def get_round(store: KeyValueStore, keys: list[bytes]):
+    def run() -> float:
+        get = store.get
+        for key in keys:
+            get(key)
+        return len(keys)
+
+    return run
+
+
+@PER_WORKLOAD
+def test_put(benchmark, stores, results, disk, workload):
+    contestants: dict[str, Round] = {
+        name: partial(put_round, store, workload) for name, store in stores.items()
+    }
+    total = workload.blocks * workload.size_bytes
+    contestants["limit: sha2-256"] = lambda: limits.sha256(workload.size_bytes, total)
+    contestants["limit: disk write"] = disk.sequential_write
+    rates = race(benchmark, "blkdev", contestants)
+    for name, values in rates.items():
+        megabytes = [value * workload.size_bytes / 1e6 for value in values]
+        if name.startswith("limit"):
+            results.add(f"put {workload.name}", name, "MB/s", values)
+        elif workload.size_bytes >= 1 << 17:
+            results.add(f"put {workload.name}", name, "MB/s", megabytes)
+        else:
+            results.add(f"put {workload.name}", name, "/s", values)
+
+
+@PER_WORKLOAD
+def test_get(benchmark, stores, results, workload):
+    batches = workload.batches_of_items()
+    for store in stores.values():
+        for batch in batches:
+            store.put_batch(batch)
+    keys = [key for batch in batches for key, _ in batch]
+    rng = random.Random(1)
+    contestants = {
+        name: partial(get_round, store, rng.choices(keys, k=GETS_PER_ROUND))
+        for name, store in stores.items()
+    }
+    for name, values in race(benchmark, "blkdev", contestants).items():
+        results.add(f"get {workload.name}", name, "/s", values)
+
+
+def test_single_durable_put(benchmark, stores, results, disk):
+    contestants: dict[str, Round] = {
+        name: partial(put_round, store, SINGLE_PUT) for name, store in stores.items()
+    }
+    contestants["limit: 4 KiB + flush"] = lambda: disk.flushed_pages(SINGLE_PUT.batches)
+    for name, values in race(benchmark, "blkdev", contestants).items():
+        results.add("single durable put", name, "/s", values)
+
+
+@PER_WORKLOAD
+def test_verified_get(benchmark, bench_folder, results, workload):
+    """Through the repository, every block hashed, against the hash alone."""
+    folder = bench_folder / f"verified-{workload.size_bytes}"
+    folder.mkdir()
+    backend = BlkdevBackend(Blkdev(folder).store)
+    keys = []
+    for batch in workload.batches_of_items():
+        backend.blocks.put_many(Block(cids.make(1, cids.RAW, key), data) for key, data in batch)
+        keys += [cids.make(1, cids.RAW, key) for key, _ in batch]
+    backend.commit()
+    total = len(keys) * workload.size_bytes
+
+    def read(*, verify: bool):
+        def prepare():
+            if verify:
+                backend.blocks.forget_verified()
+
+            def run() -> float:
+                view = backend.blocks.view
+                for cid in keys:
+                    with view(cid):
+                        pass
+                return total / 1e6
+
+            return run
+
+        return prepare
+
+    contestants = {
+        "verified": read(verify=True),
+        "verified before": read(verify=False),
+        "limit: sha2-256": lambda: limits.sha256(workload.size_bytes, total),
+    }
+    for name, values in race(benchmark, "verified", contestants).items():
+        results.add(f"read {workload.name}", name, "MB/s", values)
+    backend.close()
