@@ -35,6 +35,7 @@
     └── DataError                     your data or your device
         ├── HeadDamaged               the record of a root cannot be read
         ├── SidecarDamaged            an inode or entry record cannot be read
+        │   └── MalformedTable        nor the node of the table that holds it
         ├── JournalDamaged            a complete batch of the journal cannot be read
         └── NewerFormat               written by a later version of this program
 
@@ -225,6 +226,10 @@ class HeadDamaged(DataError):
 
 class SidecarDamaged(DataError):
     """A record about an inode or an entry is not what this program writes."""
+
+
+class MalformedTable(SidecarDamaged):
+    """An intact block is no node of a table, or contradicts the node that led to it."""
 
 
 class JournalDamaged(DataError):

@@ -24,15 +24,9 @@ from typing import NamedTuple
 
 from ipld.nodes import Get, Put
 from mfs import table_node
-from mfs.table_node import (
-    KEY_SIZE_MAX_BYTES,
-    VALUE_SIZE_MAX_BYTES,
-    MalformedTable,
-    Node,
-)
+from mfs.errors import MalformedTable
+from mfs.table_node import KEY_SIZE_MAX_BYTES, VALUE_SIZE_MAX_BYTES, Node
 from repo.recent import Recent
-
-__all__ = ["CACHE_SIZE_BYTES", "MalformedTable", "NodeCache", "Table"]
 
 CACHE_SIZE_BYTES = 8 << 20
 """Encoded size of the decoded nodes kept in memory; they take about three times as much there."""

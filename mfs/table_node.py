@@ -24,7 +24,8 @@ from ipld import cid as cids
 from ipld import dagcbor
 from ipld import multihash as multihashes
 from ipld.block import Block, BytesLike
-from ipld.errors import IpldError, MalformedNode
+from ipld.errors import IpldError
+from mfs.errors import MalformedTable
 
 FORMAT_VERSION = 1
 KEY_SIZE_MAX_BYTES = 1024
@@ -41,10 +42,6 @@ JOIN_SIZE_BYTES = 2 << 10
 _LEAF_ITEM_BYTES = 6
 # Two bytes of key length; tag, head and zero byte of the link; a CID of 36 bytes.
 _INNER_ITEM_BYTES = 2 + 5 + 36
-
-
-class MalformedTable(MalformedNode):
-    """An intact block that is no node of a table, or contradicts the node that led to it."""
 
 
 class Node:

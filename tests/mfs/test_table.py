@@ -18,7 +18,8 @@ from ipld.block import Block
 from ipld.dagcbor import Link
 from ipld.profile import UNIXFS_V1_2025
 from mfs import table_node
-from mfs.table import MalformedTable, NodeCache, Table
+from mfs.errors import MalformedTable
+from mfs.table import NodeCache, Table
 from mfs.table_node import Node
 from tests.suites.documents import hex_examples
 
