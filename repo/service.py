@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from threading import Lock
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ipld import cid as cids
@@ -64,9 +65,7 @@ class Repo:
 
     def view(self, cid: bytes) -> AbstractContextManager[memoryview]:
         """Zero-copy `get`; the view is read-only and ends with the `with`."""
-        if not self.blocks.has(cid):
-            raise BlockUnavailable(cid)
-        return self.blocks.view(cid)
+        return _View(cid, self.blocks.view(cid))
 
     def has(self, cid: bytes) -> bool:
         """Whether the block is here; if so, an open lease protects it from now on."""
@@ -119,6 +118,30 @@ class Repo:
             if known:
                 self.leases.touch(map(cids.multihash_of, known))
         return self.blocks.put_many(batch)
+
+
+class _View:
+    """A store's view, for which a block that is not in the store is unavailable."""
+
+    __slots__ = ("_cid", "_inner")
+
+    def __init__(self, cid: bytes, inner: AbstractContextManager[memoryview]) -> None:
+        self._cid = cid
+        self._inner = inner
+
+    def __enter__(self) -> memoryview:
+        try:
+            return self._inner.__enter__()
+        except BlockNotFound:
+            raise BlockUnavailable(self._cid) from None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._inner.__exit__(kind, error, traceback)
 
 
 def _batches(blocks: Iterable[Block]) -> Iterator[list[Block]]:

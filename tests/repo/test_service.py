@@ -107,3 +107,12 @@ def test_has_without_a_lease_touches_nothing():
     repo.put(leaf("x"))
     assert repo.has(leaf("x").cid)
     assert repo.gc().freed_count == 1
+
+
+def test_error_inside_a_view_is_the_callers_own():
+    repo = Repo.in_memory()
+    repo.put(leaf("x"))
+    other = leaf("other").cid
+    with pytest.raises(BlockNotFound) as caught, repo.view(leaf("x").cid):
+        raise BlockNotFound(other)
+    assert type(caught.value) is BlockNotFound
