@@ -1,1 +1,1 @@
-"""mfs."""
+"""Mutable trees over immutable DAGs: named roots, POSIX operations, flush and journal."""

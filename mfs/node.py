@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipld.filedag import FileLink
 
 if TYPE_CHECKING:
-    from mfs.file import Content
-    from repo.leases import Lease
+    from mfs.content import Content
 
 ROOT_INO = 1
 """The top directory of every tree."""
@@ -24,8 +23,10 @@ UNRESOLVED = 2
 """Named by a DAG and not looked at yet: kind, size and times are unknown."""
 CANONICAL = 4
 """The DAG at `link` is what the root's profile makes of the content, so it can be edited."""
+UNCOUNTED = 8
+"""A directory that came from a DAG: how many directories are in it was never counted."""
 
-_DIRECTORY_NLINK_UNKNOWN = 1
+_NLINK_UNKNOWN = 1
 
 
 class Stat(NamedTuple):
@@ -75,6 +76,28 @@ class InodeRecord(NamedTuple):
     flags: int
 
 
+def new_record(
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    now_ns: int,
+    parent: int,
+    name: bytes,
+    nlink: int = 1,
+    rdev: int = 0,
+    target: bytes = b"",
+    link: FileLink | None = None,
+    flags: int = 0,
+) -> InodeRecord:
+    """An inode that was just made: empty, and with one time for all."""
+    size = len(target)
+    times = (now_ns, now_ns, now_ns)
+    return InodeRecord(
+        mode, uid, gid, nlink, rdev, size, *times, parent, name, target, (), link, flags
+    )
+
+
 class Inode:
     """An inode in memory. Only `mfs.state` makes them, one per number at any time."""
 
@@ -84,8 +107,8 @@ class Inode:
         "ctime_ns",
         "flags",
         "gid",
+        "has_ref",
         "ino",
-        "lease",
         "link",
         "mode",
         "mtime_ns",
@@ -125,8 +148,8 @@ class Inode:
         self.opens = 0
         self.used = True
         self.content: Content | None = None
-        self.lease: Lease | None = None
-        """Keeps the content of a deleted and still open file alive: no head reaches it."""
+        self.has_ref = False
+        """Whether a ref of its own keeps its content: open, deleted, and in no head."""
 
     def to_record(self) -> InodeRecord:
         """A snapshot for the table or the journal."""
@@ -153,8 +176,8 @@ class Inode:
         is_directory = self.is_directory
         nlink = self.nlink
         # A count that is not known is said to be 1, which programs take as "do not rely on it".
-        if is_directory and self.flags & LAZY and nlink:
-            nlink = _DIRECTORY_NLINK_UNKNOWN
+        if self.flags & UNCOUNTED and nlink:
+            nlink = _NLINK_UNKNOWN
         return Stat(
             self.ino,
             self.mode,
@@ -177,3 +200,12 @@ class Inode:
     @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.mode)
+
+    @property
+    def is_changed_file(self) -> bool:
+        """Whether the file's bytes are not what its DAG says."""
+        if not stat.S_ISREG(self.mode):
+            return False
+        if self.link is None or self.link.size != self.size:
+            return True
+        return self.content is not None and self.content.is_changed

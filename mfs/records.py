@@ -102,12 +102,8 @@ def decode_inode(value: bytes) -> InodeRecord:
     if len(fields) != _FIELD_COUNT or not _has_types(fields):
         raise SidecarDamaged("inode row: not the fields of an inode record")
     xattrs, cid, sizes, flags = fields[13:]
-    return InodeRecord(
-        *fields[1:13],
-        tuple((name, data) for name, data in xattrs),
-        FileLink(cid, *sizes) if cid else None,
-        flags,
-    )
+    pairs = tuple((name, data) for name, data in xattrs)
+    return InodeRecord._make((*fields[1:13], pairs, FileLink(cid, *sizes) if cid else None, flags))
 
 
 def _has_types(fields: list[Any]) -> bool:
