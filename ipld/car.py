@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 from ipld import cid as cids
 from ipld import dagcbor, varint
@@ -89,47 +89,45 @@ class CarReader:
 
 
 def write_car(
-    roots: Sequence[bytes], blocks: Iterable[Block], write: Callable[[BytesLike], object]
+    roots: Sequence[bytes],
+    blocks: Iterable[Block],
+    write: Callable[[BytesLike], object],
+    index: IndexBuilder | None = None,
 ) -> int:
     """Write a version 1 file as the blocks come; returns its size in bytes.
 
     Identity CIDs are left out, since they carry their own content. The blocks' data is passed on as
-    it is, so `write` must take all of it.
+    it is, so `write` must take all of it. An `index` learns where each block is.
     """
-    return _write_v1(roots, blocks, write, None)
-
-
-def encode_header(roots: Sequence[bytes]) -> bytes:
-    """The first bytes of a version 1 file, for who pulls a file instead of pushing it."""
     header = dagcbor.encode({"roots": [dagcbor.Link(root) for root in roots], "version": 1})
-    return varint.encode(len(header)) + header
-
-
-def encode_section_head(block: Block) -> bytes:
-    """What comes before a block's data. Blocks with identity CIDs get no section at all."""
-    return varint.encode(len(block.cid) + len(block.data)) + block.cid
-
-
-class SeekableTarget(Protocol):
-    """What `write_car_v2` needs of its target: a binary file opened for writing."""
-
-    def write(self, data: BytesLike, /) -> object: ...
-    def seek(self, offset: int, /) -> object: ...
-    def tell(self) -> int: ...
+    head = varint.encode(len(header)) + header
+    write(head)
+    offset = len(head)
+    for block in blocks:
+        if cids.is_identity(block.cid):
+            continue
+        head = varint.encode(len(block.cid) + len(block.data)) + block.cid
+        write(head)
+        write(block.data)
+        if index is not None:
+            index.add(cids.multihash_of(block.cid), offset)
+        offset += len(head) + len(block.data)
+    return offset
 
 
 def write_car_v2(
-    roots: Sequence[bytes], blocks: Iterable[Block], target: SeekableTarget, *, index: bool = True
+    roots: Sequence[bytes], blocks: Iterable[Block], target: BinaryIO, *, index: bool = True
 ) -> int:
     """Write a version 2 file at the target's present position; returns its size in bytes.
 
-    The header's place is filled with zeros first and rewritten last, so a file that was cut short
-    is refused by every reader. With `index` memory grows by about 150 bytes per block.
+    The target must be seekable: the header's place is filled with zeros first and rewritten last,
+    so a file that was cut short is refused by every reader. With `index` memory grows by about 150
+    bytes per block.
     """
     start = target.tell()
     target.write(PRAGMA_V2 + bytes(_HEADER_V2.size))
     builder = IndexBuilder() if index else None
-    data_size = _write_v1(roots, blocks, target.write, builder)
+    data_size = write_car(roots, blocks, target.write, builder)
     end = _DATA_OFFSET_MIN + data_size
     index_offset = 0
     if builder is not None:
@@ -169,36 +167,14 @@ def read_indexed_block(
     return Block.verify(cid, memoryview(section)[at:])
 
 
-def _write_v1(
-    roots: Sequence[bytes],
-    blocks: Iterable[Block],
-    write: Callable[[BytesLike], object],
-    index: IndexBuilder | None,
-) -> int:
-    head = encode_header(roots)
-    write(head)
-    offset = len(head)
-    for block in blocks:
-        if cids.is_identity(block.cid):
-            continue
-        head = encode_section_head(block)
-        write(head)
-        write(block.data)
-        if index is not None:
-            index.add(cids.multihash_of(block.cid), offset)
-        offset += len(head) + len(block.data)
-    return offset
-
-
 def _parse_header_v1(header: bytes) -> tuple[bytes, ...]:
     try:
         value = dagcbor.decode(header)
     except DataError as error:
         raise MalformedCar(f"header is not dag-cbor: {error}") from error
-    if not isinstance(value, dict) or not isinstance(value.get("version"), int):
-        raise MalformedCar("header has no version (not a CAR file)")
-    if value["version"] != 1:
-        raise MalformedCar(f"CAR version {value['version']} here (known: 1, or 1 inside 2)")
+    version = value.get("version") if isinstance(value, dict) else None
+    if type(version) is not int or version != 1:
+        raise MalformedCar(f"header of CAR version {version!r} (known: 1, or 1 inside 2)")
     roots = value.get("roots")
     if not isinstance(roots, list) or not all(isinstance(root, dagcbor.Link) for root in roots):
         raise MalformedCar("header without a list of roots")

@@ -115,7 +115,6 @@ def _read_list(data: bytes, at: int, count: int, depth: int) -> tuple[list[Any],
     items: list[Any] = []
     for _ in range(count):
         head = data[at]
-        end = at
         if 0x40 <= head < 0x58:
             at, end = at + 1, at + head - 0x3F
             items.append(data[at:end])
@@ -205,7 +204,9 @@ def _write_item(parts: list[bytes], value: Any, depth: int) -> None:
     elif value is None or isinstance(value, bool):
         parts.append(_SIMPLE[value])
     elif isinstance(value, int):
-        _write_integer(parts, value)
+        if not -_INTEGER_MAX - 1 <= value <= _INTEGER_MAX:
+            raise InvalidParameter(f"dag-cbor integers have 64 bits, {value} has more")
+        parts.append(_head(0, value) if value >= 0 else _head(1, -1 - value))
     elif isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
         parts += (_head(2, len(data)), data)
@@ -230,12 +231,6 @@ def _write_item(parts: list[bytes], value: Any, depth: int) -> None:
         _write_map(parts, value, depth)
     else:
         raise InvalidParameter(f"dag-cbor cannot hold a {type(value).__name__}")
-
-
-def _write_integer(parts: list[bytes], value: int) -> None:
-    if not -_INTEGER_MAX - 1 <= value <= _INTEGER_MAX:
-        raise InvalidParameter(f"dag-cbor integers have 64 bits, {value} has more")
-    parts.append(_head(0, value) if value >= 0 else _head(1, -1 - value))
 
 
 def _write_map(parts: list[bytes], value: dict[str, Any], depth: int) -> None:

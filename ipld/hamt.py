@@ -236,23 +236,19 @@ class Writer:
                 content[name] = hashed, entry
             if old != entry:
                 swaps.append(Swap(old, entry))
-        return self._place(sorted(content.values()), level, self._shape.prefixes[slot])
+        items = sorted(content.values())
+        return self._place(items, level, slot) if items else None
 
     def _place_all(self, items: list[tuple[int, Entry]], level: int) -> dict[int, Link]:
         if level >= self._shape.level_count:
             names = b", ".join(entry.name for _, entry in items[:2]).decode(errors="replace")
             raise HashExhausted(f"names collide in all bits of the HAMT's hash: {names}")
-        children = {}
-        for slot, group in _by_slot(items, self._shape, level):
-            link = self._place(group, level, self._shape.prefixes[slot])
-            if link is not None:
-                children[slot] = link
-        return children
+        groups = _by_slot(items, self._shape, level)
+        return {slot: self._place(group, level, slot) for slot, group in groups}
 
-    def _place(self, items: list[tuple[int, Entry]], level: int, prefix: bytes) -> Link | None:
+    def _place(self, items: list[tuple[int, Entry]], level: int, slot: int) -> Link:
         """The link for a slot of this level with these entries, sorted by hash."""
-        if not items:
-            return None
+        prefix = self._shape.prefixes[slot]
         if len(items) == 1:
             entry = items[0][1]
             return Link(entry.cid, prefix + entry.name, entry.tsize)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ipld.dagpb import Link
-from ipld.hamt import Shape, Shard, load_child
+from ipld.hamt import Shard, load_child
 from ipld.nodes import Get
 
 
@@ -49,38 +48,29 @@ class Scale:
 
     def is_exceeded(self, root: Shard, get: Get) -> bool:
         """Reads sub-shards until the limit is passed; those in the memo are not read."""
-        try:
-            self._measure(root, 0, (0, 0), get)
-        except _LimitPassedError:
-            return True
-        return False
+        return self._exceeds(*self._measure(root, 0, (0, 0), get))
 
     def _measure(
         self, shard: Shard, level: int, before: tuple[int, int], get: Get
     ) -> tuple[int, int]:
-        """Entries and bytes below a shard, where `before` stand left of it."""
+        """Entries and bytes up to the end of a shard, where `before` precede it; less when the
+        limit is passed on the way."""
         width = shard.shape.width
-        count = size = 0
+        count, size = before
         for link in shard.children.values():
             if len(link.name) > width:
                 below = 1, self._size_of(link.name[width:], link.cid, link.tsize)
             else:
-                here = before[0] + count, before[1] + size
-                below = self._measure_child(link, shard.shape, level + 1, here, get)
+                known = self._memo.get(self._size_of, link.cid)
+                if known is None:
+                    child = load_child(link, shard.shape, level + 1, get)
+                    end = self._measure(child, level + 1, (count, size), get)
+                    if self._exceeds(*end):
+                        return end
+                    known = end[0] - count, end[1] - size
+                    self._memo.add(self._size_of, link.cid, known)
+                below = known
             count, size = count + below[0], size + below[1]
-            if self._exceeds(before[0] + count, before[1] + size):
-                raise _LimitPassedError
+            if self._exceeds(count, size):
+                break
         return count, size
-
-    def _measure_child(
-        self, link: Link, shape: Shape, level: int, before: tuple[int, int], get: Get
-    ) -> tuple[int, int]:
-        known = self._memo.get(self._size_of, link.cid)
-        if known is None:
-            known = self._measure(load_child(link, shape, level, get), level, before, get)
-            self._memo.add(self._size_of, link.cid, known)
-        return known
-
-
-class _LimitPassedError(Exception):
-    """Leaves the measuring recursion; never leaves this module."""

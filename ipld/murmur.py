@@ -14,9 +14,7 @@ from ipld.varint import BytesLike
 MURMUR3_X64_64 = 0x22
 HASH_BITS = 64
 
-_digest = mmh3.mmh3_x64_128_utupledigest
-
 
 def hash64(name: BytesLike) -> int:
     """64 unsigned bits; their most significant ones choose the slot in the root shard."""
-    return _digest(name)[0]
+    return mmh3.mmh3_x64_128_utupledigest(name)[0]

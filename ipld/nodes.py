@@ -82,7 +82,7 @@ def node_kind(cid: bytes, get: Get) -> NodeKind:
         return "file"
     if codec != cids.DAG_PB:
         return "other"
-    return _NODE_KINDS[load_unixfs(cid, get)[1].kind]
+    return _NODE_KINDS.get(load_unixfs(cid, get)[1].kind, "other")
 
 
 _NODE_KINDS: dict[Kind, NodeKind] = {
@@ -91,7 +91,6 @@ _NODE_KINDS: dict[Kind, NodeKind] = {
     Kind.DIRECTORY: "directory",
     Kind.HAMT_SHARD: "directory",
     Kind.SYMLINK: "symlink",
-    Kind.METADATA: "other",
 }
 
 

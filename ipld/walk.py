@@ -16,7 +16,7 @@ from typing import Literal
 from ipld import cid as cids
 from ipld import dagcbor, dagpb
 from ipld.errors import InvalidParameter, TooDeep, UnsupportedCodec
-from ipld.nodes import Get
+from ipld.nodes import Get, load
 from ipld.varint import BytesLike
 
 # Files have up to 64 levels, paths up to 4096 names with up to 21 shards each.
@@ -62,42 +62,28 @@ def walk(
     if order not in ("dfs", "bfs"):
         raise InvalidParameter(f"order {order!r} is unknown (use dfs or bfs)")
     passed = (set() if seen is None else seen) if unique else None
-    visits_left = node_max
-    for cid, data, depth in _visit(roots, get, order == "dfs", passed):
-        if depth > depth_max:
-            raise TooDeep(f"DAG is more than {depth_max} links deep (raise the depth limit)")
-        if visits_left is not None:
-            visits_left -= 1
-            if visits_left < 0:
-                raise TooDeep(f"DAG has more than {node_max} nodes (raise the node limit)")
-        if not cids.is_identity(cid):
-            yield cid, data
-
-
-def _visit(
-    roots: Iterable[bytes], get: Get, depth_first: bool, passed: MutableSet[bytes] | None
-) -> Iterator[tuple[bytes, BytesLike, int]]:
-    """All blocks with their depth, identity ones included.
-
-    Links wait as one iterator per parent, so a wide node costs no entry per link.
-    """
+    visit_count = 0
+    end = -1 if order == "dfs" else 0
+    # One iterator per visited parent, so a wide node costs no entry per link.
     waiting: deque[tuple[int, Iterator[bytes]]] = deque([(0, iter(roots))])
     while waiting:
-        depth, siblings = waiting[-1] if depth_first else waiting[0]
-        for cid in siblings:
-            if passed is not None:
-                if cid in passed:
-                    continue
-                passed.add(cid)
-            data = cids.identity_data(cid) if cids.is_identity(cid) else get(cid)
-            yield cid, data, depth
-            links = links_of(cid, data)
-            if links:
-                waiting.append((depth + 1, iter(links)))
-                if depth_first:
-                    break
-        else:
-            if depth_first:
-                waiting.pop()
-            else:
-                waiting.popleft()
+        depth, siblings = waiting[end]
+        cid = next(siblings, None)
+        if cid is None:
+            del waiting[end]
+            continue
+        if passed is not None:
+            if cid in passed:
+                continue
+            passed.add(cid)
+        visit_count += 1
+        if depth > depth_max:
+            raise TooDeep(f"DAG is more than {depth_max} links deep (raise the depth limit)")
+        if node_max is not None and visit_count > node_max:
+            raise TooDeep(f"DAG has more than {node_max} nodes (raise the node limit)")
+        data = load(cid, get)
+        if not cids.is_identity(cid):
+            yield cid, data
+        links = links_of(cid, data)
+        if links:
+            waiting.append((depth + 1, iter(links)))
