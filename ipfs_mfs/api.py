@@ -49,7 +49,8 @@ class RootCid:
 
 @dataclass(frozen=True, slots=True)
 class RootInfo:
-    """A root as of now. `entries` counts files, directories and links, the top included."""
+    """A root as of now; `cid` as of its last flush, which `is_dirty` says is not the latest.
+    `entries` counts files, directories, links and special files, the top included."""
 
     name: str
     cid: str
@@ -61,6 +62,7 @@ class RootInfo:
     quota_bytes: int | None
     created_ns: int
     changed_ns: int
+    is_dirty: bool
     dirty_bytes: int
 
 
@@ -258,7 +260,7 @@ class NodeApi(Protocol):
     ) -> RootInfo: ...
     def root_list(self) -> list[RootInfo]: ...
     def root_stat(self, name: str) -> RootInfo: ...
-    def root_drop(self, name: str) -> None: ...
+    def root_drop(self, name: str, snapshot: str | None) -> None: ...
     def root_rename(self, name: str, new_name: str) -> RootInfo: ...
     def root_snapshot(self, name: str, snapshot: str) -> SnapshotInfo: ...
     def root_snapshots(self, name: str) -> list[SnapshotInfo]: ...

@@ -42,7 +42,7 @@ ROOT_COMMANDS = {
     "clone": "Make a new root from a root or a snapshot.",
     "create": "Make a root, empty or from a CID.",
     "diff": "List the paths that differ between two roots or snapshots.",
-    "drop": "Delete a root; its snapshots stay.",
+    "drop": "Delete a root, whose snapshots stay, or one snapshot.",
     "list": "List the roots.",
     "log": "List the former states of a root.",
     "rename": "Give a root another name.",

@@ -12,7 +12,7 @@ from ipfs_mfs.errors import WrongKind
 from ipld import cid as cids
 from ipld import dagcbor, dagpb, dirdag, unixfs
 from ipld.block import Block
-from ipld.car import encode_header, encode_section_head
+from ipld.car import write_car
 from ipld.errors import MalformedUnixfs, TooDeep
 from ipld.filenode import describe
 from ipld.filereader import FileReader
@@ -125,14 +125,23 @@ def car(cid: bytes, get: Get, since: bytes | None) -> Iterator[bytes]:
     if since is not None:
         for _ in walk([since], lambda each: _inner_only(each, get), seen=seen):
             pass
-    buffer = bytearray(encode_header([cid]))
+    yield _car_bytes([cid], [])
+    headless = len(_car_bytes([], []))
+    batch: list[Block] = []
+    size_bytes = 0
     for block_cid, data in walk([cid], get, seen=seen):
-        buffer += encode_section_head(Block(block_cid, data))
-        buffer += data
-        if len(buffer) >= CAR_PIECE_BYTES:
-            yield bytes(buffer)
-            buffer.clear()
-    yield bytes(buffer)
+        batch.append(Block(block_cid, data))
+        size_bytes += len(data)
+        if size_bytes >= CAR_PIECE_BYTES:
+            yield _car_bytes([], batch)[headless:]
+            batch, size_bytes = [], 0
+    yield _car_bytes([], batch)[headless:]
+
+
+def _car_bytes(roots: list[bytes], blocks: list[Block]) -> bytes:
+    written = bytearray()
+    write_car(roots, blocks, written.extend)
+    return bytes(written)
 
 
 def _inner_only(cid: bytes, get: Get) -> bytes:

@@ -95,8 +95,8 @@ class RemoteNode:
     def root_stat(self, name: str) -> api.RootInfo:
         return self._one("RootStat", api.RootInfo, name=name)
 
-    def root_drop(self, name: str) -> None:
-        self._call("RootDrop", name=name)
+    def root_drop(self, name: str, snapshot: str | None) -> None:
+        self._call("RootDrop", name=name, snapshot=snapshot)
 
     def root_rename(self, name: str, new_name: str) -> api.RootInfo:
         return self._one("RootRename", api.RootInfo, name=name, new_name=new_name)

@@ -73,7 +73,7 @@ class ActiveMount:
             self.mount.run(self._ready.set)
         except Exception as error:  # the thread's edge: reported by start() or the log
             if self._ready.is_set():
-                LOGGER.error("mount %s ended badly", self.point, exc_info=error)
+                LOGGER.exception("mount %s ended badly", self.point)
             self._error = error
         finally:
             self._ready.set()
@@ -157,8 +157,8 @@ class Daemon(Node):
         except MountBusy:
             LOGGER.warning("%s: files are open; unmounting lazily", active.point)
             active.mount.unmount(lazy=True)
-        except FusefsError as error:
-            LOGGER.error("%s: %s", active.point, error)
+        except FusefsError:
+            LOGGER.exception("%s: unmounting at the end", active.point)
         active.join()
 
     # ----------------------------------------------------------------------------- mounts
@@ -245,6 +245,12 @@ class Daemon(Node):
             active = self._mount
         return nullcontext() if active is None else active.mount.changing(*names)
 
+    def snapshot_dropped(self, name: str, snapshot: str) -> None:
+        with self._mounts_lock:
+            active = self._mount
+        if active is not None:
+            active.mount.snapshot_dropped(name, snapshot)
+
     def _info_of(self, active: ActiveMount, created: bool) -> api.MountInfo:
         name = active.options.root_name
         if active.options.cid is not None:
@@ -312,7 +318,7 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # the process's edge: the starter raises it again
         from ipfs_mfs.wire import error_to_bytes
 
-        LOGGER.error("did not start", exc_info=error)
+        LOGGER.exception("did not start")
         os.write(pipe, error_to_bytes(error))
         return 1
     daemon.run(ready)

@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
+from blkdev import superblock as superblocks
 from blkdev.device import open_device
 from blkdev.device_file import FileDevice
 from blkdev.errors import DeviceReadOnly
@@ -18,10 +20,18 @@ from blkdev.store import Store
 from ipfs_mfs import __version__, address, api, checking, content, owner
 from ipfs_mfs.config import Config
 from ipfs_mfs.errors import UsageError
+from ipfs_mfs.ingest import LocalIngest
+from ipfs_mfs.names import check_pin_name, check_root_name
+from ipfs_mfs.sizes import size_text
 from ipld import cid as cids
-from mfs.roots import Roots
+from ipld.profile import by_name
+from mfs.errors import RootNotFound
+from mfs.roots import Roots, RootStat, SnapshotStat
 from pinning.pins import Pin, Pins
 from repo.service import Repo
+
+COMPACTION_STEP_BYTES = 64 << 20
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,21 @@ def format_device(config: Config, size_bytes: int | None, force: bool) -> None:
         Store.format(device, segment_size_bytes=config.segment_size_bytes, force=force)
     finally:
         device.close()
+
+
+def inspect_device(config: Config) -> str:
+    """One line about a store that nobody has open; changes nothing. Raises StoreError, OSError."""
+    device = open_device(config.store, read_only=True)
+    try:
+        block = superblocks.load(device)
+    finally:
+        device.close()
+    size = size_text(block.device_size_bytes)
+    if block.clean:
+        return f"store of {size}, closed in order"
+    this_boot = bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
+    why = "its process was killed" if block.boot_id == this_boot else "the machine went down"
+    return f"store of {size}, not closed in order because {why}; it recovers when it is opened"
 
 
 class Node:
@@ -118,6 +143,98 @@ class Node:
     def changing(self, *_names: str) -> AbstractContextManager[None]:
         """Around a change of these roots; a daemon tells its mounts."""
         return nullcontext()
+
+    def snapshot_dropped(self, name: str, snapshot: str) -> None:
+        """After a snapshot has gone; a daemon tells its mounts."""
+
+    # --------------------------------------------------------------------------- roots
+
+    def sync(self, root: str | None) -> list[api.RootCid]:
+        return [api.RootCid(name, cids.to_text(cid)) for name, cid in self.roots.sync(root)]
+
+    def root_cid(self, name: str) -> bytes:
+        """CID of a root's present content. Raises RootNotFound."""
+        return self.roots.sync(name)[0][1]
+
+    def root_create(
+        self, name: str, profile: str | None, quota_bytes: int | None, cid: str | None
+    ) -> api.RootInfo:
+        check_root_name(name)
+        chosen = by_name(profile or self.config.profile)
+        binary = None if cid is None else self._resolve(cid)
+        with self.changing(name):
+            return self._root_info(self.roots.create(name, chosen, binary, quota_bytes))
+
+    def has_root(self, name: str) -> bool:
+        try:
+            self.roots.stat(name)
+        except RootNotFound:
+            return False
+        return True
+
+    def root_list(self) -> list[api.RootInfo]:
+        return [self._root_info(stat) for stat in self.roots.list()]
+
+    def root_stat(self, name: str) -> api.RootInfo:
+        return self._root_info(self.roots.stat(name))
+
+    def root_drop(self, name: str, snapshot: str | None) -> None:
+        if snapshot is not None:
+            self.roots.drop_snapshot(name, snapshot)
+            self.snapshot_dropped(name, snapshot)
+            return
+        with self.changing(name):
+            self.roots.drop(name)
+
+    def root_rename(self, name: str, new_name: str) -> api.RootInfo:
+        check_root_name(new_name)
+        with self.changing(name, new_name):
+            return self._root_info(self.roots.rename(name, new_name))
+
+    def root_snapshot(self, name: str, snapshot: str) -> api.SnapshotInfo:
+        return _snapshot_info(self.roots.snapshot(name, check_root_name(snapshot, "snapshot")))
+
+    def root_snapshots(self, name: str) -> list[api.SnapshotInfo]:
+        infos = [
+            _snapshot_info(self.roots.snapshot_stat(name, snapshot))
+            for snapshot in self.roots.snapshots(name)
+        ]
+        return sorted(infos, key=lambda info: (info.created_ns, info.name))
+
+    def root_clone(self, name: str, snapshot: str | None, new_name: str) -> api.RootInfo:
+        check_root_name(new_name)
+        with self.changing(new_name):
+            return self._root_info(self.roots.clone(name, snapshot, new_name))
+
+    def root_restore(self, name: str, snapshot: str) -> api.RootInfo:
+        with self.changing(name):
+            return self._root_info(self.roots.restore(name, snapshot))
+
+    def root_diff(self, first: str, second: str) -> Iterator[api.Difference]:
+        with self._repo.lease():
+            for difference in self.roots.diff(first, second):
+                yield api.Difference(difference.change, difference.path)
+
+    def root_log(self, name: str) -> list[api.HistoryEntry]:
+        return [
+            api.HistoryEntry(time_ns, cids.to_text(cid)) for time_ns, cid in self.roots.log(name)
+        ]
+
+    def _root_info(self, stat: RootStat) -> api.RootInfo:
+        return api.RootInfo(
+            name=stat.name,
+            cid=cids.to_text(stat.cid),
+            profile=stat.profile.name,
+            size_bytes=stat.used_bytes,
+            dag_size_bytes=stat.dag_size_bytes,
+            entries=stat.inode_count,
+            snapshots=len(self.roots.snapshots(stat.name, of_any=True)),
+            quota_bytes=stat.quota_bytes,
+            created_ns=stat.created_ns,
+            changed_ns=stat.changed_ns,
+            is_dirty=stat.is_dirty,
+            dirty_bytes=stat.dirty_bytes,
+        )
 
     # ------------------------------------------------------------------------- content
 
@@ -197,6 +314,19 @@ class Node:
         self.roots.sync()
         return checking.check(self._store, self._repo, progress)
 
+    def compact(self, progress: api.ProgressCallback) -> api.CompactSummary:
+        """In steps, so that it can report and be interrupted; each step is whole by itself."""
+        total = self._store.stats().dead_bytes
+        freed = moved_bytes = freed_bytes = 0
+        while True:
+            report = self._store.compact(COMPACTION_STEP_BYTES)
+            freed += report.segments_freed
+            moved_bytes += report.copied_bytes
+            freed_bytes += report.reclaimed_bytes
+            if not report.segments_freed:
+                return api.CompactSummary(freed, moved_bytes, freed_bytes)
+            progress(api.Progress(min(freed_bytes, total), total))
+
     def stats(self) -> api.StatsSummary:
         stats = self._store.stats()
         names = [name.partition("/")[0] for name, _ in self._repo.refs.list("")]
@@ -224,11 +354,15 @@ class Node:
         if parsed.cid is not None:
             top = parsed.cid
         elif parsed.root is not None and parsed.snapshot is not None:
-            top = self._snapshot_cid(parsed.root, parsed.snapshot)
+            top = self.roots.snapshot_stat(parsed.root, parsed.snapshot).cid
         else:
             assert parsed.root is not None, "an address is a CID or a root"
             top = self.root_cid(parsed.root)
         return content.find(top, parsed.segments, self._repo.get)
+
+
+def _snapshot_info(stat: SnapshotStat) -> api.SnapshotInfo:
+    return api.SnapshotInfo(stat.root, stat.name, cids.to_text(stat.cid), stat.created_ns)
 
 
 def _pin_info(pin: Pin) -> api.PinInfo:

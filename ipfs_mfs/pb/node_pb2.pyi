@@ -95,10 +95,12 @@ class RootStatRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class RootDropRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "snapshot")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    snapshot: str
+    def __init__(self, name: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class RootRenameRequest(_message.Message):
     __slots__ = ("name", "new_name")
@@ -155,7 +157,7 @@ class RootLogRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class RootInfo(_message.Message):
-    __slots__ = ("name", "cid", "profile", "size_bytes", "dag_size_bytes", "entries", "snapshots", "quota_bytes", "created_ns", "changed_ns", "dirty_bytes")
+    __slots__ = ("name", "cid", "profile", "size_bytes", "dag_size_bytes", "entries", "snapshots", "quota_bytes", "created_ns", "changed_ns", "is_dirty", "dirty_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CID_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +168,7 @@ class RootInfo(_message.Message):
     QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
     CREATED_NS_FIELD_NUMBER: _ClassVar[int]
     CHANGED_NS_FIELD_NUMBER: _ClassVar[int]
+    IS_DIRTY_FIELD_NUMBER: _ClassVar[int]
     DIRTY_BYTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     cid: str
@@ -177,8 +180,9 @@ class RootInfo(_message.Message):
     quota_bytes: int
     created_ns: int
     changed_ns: int
+    is_dirty: bool
     dirty_bytes: int
-    def __init__(self, name: _Optional[str] = ..., cid: _Optional[str] = ..., profile: _Optional[str] = ..., size_bytes: _Optional[int] = ..., dag_size_bytes: _Optional[int] = ..., entries: _Optional[int] = ..., snapshots: _Optional[int] = ..., quota_bytes: _Optional[int] = ..., created_ns: _Optional[int] = ..., changed_ns: _Optional[int] = ..., dirty_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., cid: _Optional[str] = ..., profile: _Optional[str] = ..., size_bytes: _Optional[int] = ..., dag_size_bytes: _Optional[int] = ..., entries: _Optional[int] = ..., snapshots: _Optional[int] = ..., quota_bytes: _Optional[int] = ..., created_ns: _Optional[int] = ..., changed_ns: _Optional[int] = ..., is_dirty: _Optional[bool] = ..., dirty_bytes: _Optional[int] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
     __slots__ = ("root", "name", "cid", "created_ns")

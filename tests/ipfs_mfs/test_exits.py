@@ -10,12 +10,12 @@ from ipfs_mfs.errors import BadAddress, ProgramError, StoreInUse
 from tests.ipfs_mfs.errors_of_layers import ERROR_CLASSES
 
 
-@pytest.mark.parametrize("kind", ERROR_CLASSES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+@pytest.mark.parametrize(
+    "kind", ERROR_CLASSES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}"
+)
 def test_every_error_class_is_covered_by_an_entry_of_its_own_package(kind):
     covering = [
-        base
-        for base in kind.__mro__
-        if f"{base.__module__}.{base.__qualname__}" in exits.TABLE
+        base for base in kind.__mro__ if f"{base.__module__}.{base.__qualname__}" in exits.TABLE
     ]
     assert covering, "no entry at all"
     assert covering[0].__module__ == kind.__module__, f"only covered by {covering[0]}"

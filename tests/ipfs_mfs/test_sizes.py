@@ -24,7 +24,9 @@ def test_a_size_with_a_suffix_is_a_power_of_1024(text, size_bytes):
     assert parse_size_bytes(text) == size_bytes
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1", "12X", "1..5G", "nan", "inf", "infG", "1e999", "½"])
+@pytest.mark.parametrize(
+    "text", ["", "G", "-1", "12X", "1..5G", "nan", "inf", "infG", "1e999", "½"]
+)
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ValueError, match="is not a size"):
         parse_size_bytes(text)
@@ -37,7 +39,13 @@ def test_every_number_of_bytes_is_read_exactly(size_bytes):
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (16 << 30, "16.0 GiB"), (1 << 63, "8192.0 PiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (16 << 30, "16.0 GiB"),
+        (1 << 63, "8192.0 PiB"),
+    ],
 )
 def test_size_text_uses_the_largest_unit_that_fits(size_bytes, text):
     assert size_text(size_bytes) == text

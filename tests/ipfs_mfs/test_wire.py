@@ -12,9 +12,7 @@ from repo.errors import BlockDamaged
 from tests.ipfs_mfs.errors_of_layers import ERROR_CLASSES
 
 RESULTS = [
-    kind
-    for kind in vars(api).values()
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type)
+    kind for kind in vars(api).values() if dataclasses.is_dataclass(kind) and isinstance(kind, type)
 ]
 
 
@@ -87,12 +85,16 @@ def test_an_error_keeps_class_message_and_attributes():
     assert type(error) is StoreInUse
     assert str(error) == "in use (wait)"
     assert error.fix == "wait"
-    damaged = wire.error_from_bytes(wire.error_to_bytes(BlockDamaged(b"\x01\x55\x12\x20" + b"x" * 32)))
+    damaged = wire.error_from_bytes(
+        wire.error_to_bytes(BlockDamaged(b"\x01\x55\x12\x20" + b"x" * 32))
+    )
     assert isinstance(damaged, BlockDamaged)
     assert damaged.cid == b"\x01\x55\x12\x20" + b"x" * 32
 
 
-@pytest.mark.parametrize("kind", ERROR_CLASSES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+@pytest.mark.parametrize(
+    "kind", ERROR_CLASSES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}"
+)
 def test_every_error_class_crosses_the_socket(kind):
     error = kind.__new__(kind)
     error.args = ("what went wrong",)

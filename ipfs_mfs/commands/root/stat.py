@@ -24,6 +24,6 @@ def command(app: App, name: str) -> None:
         f"quota      {quota}",
         f"created    {time_text(info.created_ns)}",
         f"changed    {time_text(info.changed_ns)}",
-        f"not in the DAG yet  {info.dirty_bytes}",
+        f"in the DAG {'no, `ipfs-mfs sync` brings it there' if info.is_dirty else 'yes'}",
     ]
     app.output.record(info, "\n".join(lines))
