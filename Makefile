@@ -2,6 +2,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+DOCUMENT_TESTS = $(shell grep -lr --include='test_*.py' 'document\|format_doc' tests/*/)
 PACKAGES := ipld blkdev repo mfs pinning fusefs csi ipfs_mfs
 
 .DEFAULT_GOAL := help
@@ -43,7 +44,8 @@ check: setup-test  ## Check format, lint, types, layers, generated code and tidi
 	.venv/bin/mypy $(PACKAGES) tests
 	.venv/bin/lint-imports --no-logo
 	tools/proto.sh --check
-	$(PYTEST) -q tests/test_tidy.py tests/test_layers.py
+	$(PYTEST) -q tests/test_tidy.py tests/test_layers.py tests/test_requirements.py
+	$(PYTEST) -q -k "document or format_doc" $(DOCUMENT_TESTS)
 
 format: setup-test  ## Format the code and apply the linter's safe fixes
 	.venv/bin/ruff format .
