@@ -24,6 +24,7 @@ from ipld.varint import BytesLike
 DEPTH_MAX = 128
 
 _LINK_TAG = b"\xd8\x2a"
+_COMMON_LINK_HEAD = b"\xd8\x2a\x58\x25\x00"  # of a link to a CID of 36 bytes
 _INTEGER_MAX = 2**64 - 1
 # How a link to a version 1 sha2-256 CID of a one-byte codec begins, after the tag's first byte: the
 # rest is 32 bytes of digest, so the CID is valid without being taken apart.
@@ -225,6 +226,9 @@ def _write_item(parts: list[bytes], value: Any, depth: int) -> None:
             if type(item) is bytes:
                 parts.append(_head(2, len(item)))
                 parts.append(item)
+            elif type(item) is Link and len(item.cid) == 36:
+                parts.append(_COMMON_LINK_HEAD)
+                parts.append(item.cid)
             else:
                 _write_item(parts, item, depth + 1)
     elif isinstance(value, dict):

@@ -174,10 +174,14 @@ class Table:
         for index, nodes in reversed(replaced):
             keys[index : index + 1] = [fresh.keys[0] for fresh in nodes]
             children[index : index + 1] = nodes
-        self._join_small(node.level - 1, keys, children)
+        if any(
+            fresh.size_bytes < table_node.JOIN_SIZE_BYTES for _, new in replaced for fresh in new
+        ):
+            self._join_small(node.level - 1, keys, children)
         if not keys:
             return []
-        return list(Node(node.level, keys, [*map(self._store, children)]).split())
+        cids = [child if isinstance(child, bytes) else self._store(child) for child in children]
+        return list(Node(node.level, keys, cids).split())
 
     def _join_small(self, level: int, keys: list[bytes], children: list[bytes | Node]) -> None:
         """Join rewritten children that are too small with a neighbour, in place.
