@@ -6,6 +6,7 @@ where an edit in the middle of a file leaves all other chunks alone; so there is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ipld.errors import InvalidParameter
@@ -15,14 +16,15 @@ from ipld.varint import BytesLike
 
 def parse(text: str) -> int:
     """Chunk size in bytes of a `--chunker` value. Raises InvalidParameter for all but `size-N`."""
-    number = text.removeprefix("size-")
     if text == "default":
         return 256 << 10
-    if number == text or not number.isascii() or not number.isdigit():
-        raise InvalidParameter(f"chunker {text!r} is not supported (use size-N, N in bytes)")
-    if not 1 <= int(number) <= CHUNK_SIZE_MAX_BYTES:
-        raise InvalidParameter(f"chunk size {number} is out of range (1 to {CHUNK_SIZE_MAX_BYTES})")
-    return int(number)
+    found = re.fullmatch(r"size-([0-9]{1,9})", text)
+    if not found:
+        raise InvalidParameter(f"chunker {text[:40]!r} is not supported (use size-N, N in bytes)")
+    size = int(found[1])
+    if not 1 <= size <= CHUNK_SIZE_MAX_BYTES:
+        raise InvalidParameter(f"chunk size {size} is out of range (1 to {CHUNK_SIZE_MAX_BYTES})")
+    return size
 
 
 def leaf_count(size_bytes: int, chunk_size_bytes: int) -> int:
