@@ -17,7 +17,7 @@ from ipld import cid as cids
 from ipld import dagpb, dirdag, filedag, unixfs
 from ipld.filedag import FileLink
 from mfs import posix
-from mfs.node import LAZY, ROOT_INO, UNCOUNTED, UNRESOLVED, Inode, InodeRecord, new_record
+from mfs.node import LAZY, ROOT_INO, UNCOUNTED, UNRESOLVED, Inode, InodeRecord, Top, new_record
 from mfs.records import EntryRecord, decode_entry, encode_entry
 from mfs.state import State
 from repo.service import Repo
@@ -31,12 +31,12 @@ _MODES = {
 }
 
 
-def directory_record(link: FileLink, mode: int, uid: int, gid: int, now_ns: int) -> InodeRecord:
+def directory_record(link: FileLink, top: Top, now_ns: int) -> InodeRecord:
     """The top inode of a tree whose content is the directory at `link`."""
     return new_record(
-        mode=stat.S_IFDIR | mode,
-        uid=uid,
-        gid=gid,
+        mode=stat.S_IFDIR | top.mode,
+        uid=top.uid,
+        gid=top.gid,
         now_ns=now_ns,
         parent=ROOT_INO,
         name=b"",

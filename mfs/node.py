@@ -56,6 +56,14 @@ class StatFs(NamedTuple):
     name_size_max_bytes: int
 
 
+class Top(NamedTuple):
+    """Owner and permissions of a tree's top directory."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
 class InodeRecord(NamedTuple):
     """Everything that is stored about an inode. Codec and field meanings: `mfs.records`."""
 

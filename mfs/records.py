@@ -5,13 +5,13 @@
     l + ino u64 + directory u64 + name            -> a further name of a file with several: empty
 
 Numbers in keys are big-endian, so that the rows of one directory lie together in order of name.
-An inode record is a dag-cbor list, so it is as long as its values need and can be read by anyone.
+An inode record is a dag-cbor list: version, numbers of fixed widths, name, target, CID, attributes.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ipld import dagcbor
 from ipld.errors import IpldError
@@ -25,7 +25,9 @@ INODES, ENTRIES, LINKS = b"i", b"e", b"l"
 
 _U64 = struct.Struct(">Q")
 _ENTRY = struct.Struct(">QB")
-_FIELD_COUNT = 17
+# mode, uid, gid, nlink; rdev, size; atime, mtime, ctime; parent; flags; tsize and size of the DAG.
+# One byte string of them takes a fifth of the time of thirteen dag-cbor integers.
+_NUMBERS = struct.Struct(">4IQQ3qQBQq")
 
 
 class EntryRecord(NamedTuple):
@@ -66,27 +68,10 @@ def decode_entry(value: bytes) -> EntryRecord:
 def encode_inode(record: InodeRecord) -> bytes:
     """The value of an inode row."""
     link = record.link
-    return dagcbor.encode(
-        [
-            FORMAT_VERSION,
-            record.mode,
-            record.uid,
-            record.gid,
-            record.nlink,
-            record.rdev,
-            record.size,
-            record.atime_ns,
-            record.mtime_ns,
-            record.ctime_ns,
-            record.parent,
-            record.name,
-            record.target,
-            [list(pair) for pair in record.xattrs],
-            b"" if link is None else link.cid,
-            [] if link is None else [link.tsize, link.size],
-            record.flags,
-        ]
-    )
+    numbers = _NUMBERS.pack(*record[:10], record.flags, *((0, 0) if link is None else link[1:]))
+    cid = b"" if link is None else link.cid
+    xattrs = [field for pair in record.xattrs for field in pair]
+    return dagcbor.encode([FORMAT_VERSION, numbers, record.name, record.target, cid, xattrs])
 
 
 def decode_inode(value: bytes) -> InodeRecord:
@@ -99,20 +84,12 @@ def decode_inode(value: bytes) -> InodeRecord:
         raise SidecarDamaged("inode row: not an inode record")
     if fields[0] > FORMAT_VERSION:
         raise NewerFormat(f"inode row of version {fields[0]} (update this program)")
-    if len(fields) != _FIELD_COUNT or not _has_types(fields):
+    if [*map(type, fields)] != [int, bytes, bytes, bytes, bytes, list]:
         raise SidecarDamaged("inode row: not the fields of an inode record")
-    xattrs, cid, sizes, flags = fields[13:]
-    pairs = tuple((name, data) for name, data in xattrs)
-    return InodeRecord._make((*fields[1:13], pairs, FileLink(cid, *sizes) if cid else None, flags))
-
-
-def _has_types(fields: list[Any]) -> bool:
-    xattrs, cid, sizes = fields[13:16]
-    return (
-        all(type(field) is int for field in (*fields[1:11], fields[16]))
-        and all(type(field) is bytes for field in (fields[11], fields[12], cid))
-        and isinstance(xattrs, list)
-        and all(isinstance(pair, list) and [*map(type, pair)] == [bytes, bytes] for pair in xattrs)
-        and isinstance(sizes, list)
-        and [*map(type, sizes)] == ([int, int] if cid else [])
-    )
+    _, packed, name, target, cid, xattrs = fields
+    if len(packed) != _NUMBERS.size or len(xattrs) % 2 or {*map(type, xattrs)} - {bytes}:
+        raise SidecarDamaged("inode row: not the fields of an inode record")
+    *numbers, flags, tsize, size = _NUMBERS.unpack(packed)
+    pairs = tuple(zip(xattrs[::2], xattrs[1::2], strict=True))
+    link = FileLink(cid, tsize, size) if cid else None
+    return InodeRecord._make((*numbers, name, target, pairs, link, flags))

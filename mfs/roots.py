@@ -24,21 +24,17 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import RLock
 
-from ipld import cid as cids
-from ipld import dirdag, filedag
 from ipld.errors import IpldError
 from ipld.filedag import FileLink
 from ipld.profile import UNIXFS_V1_2025, Profile
-from mfs import diff, records
+from mfs import diff
 from mfs.core import OPEN_REFS, Core, SaveHead
 from mfs.errors import (
     DataError,
-    InvalidRootName,
     NoSpace,
-    NotARoot,
     RootExists,
     RootNotFound,
     SnapshotExists,
@@ -51,59 +47,33 @@ from mfs.heads import Head, from_ref
 from mfs.journal import replay
 from mfs.lazy import directory_record
 from mfs.namespace import Clock
-from mfs.node import CANONICAL, LAZY, ROOT_INO, UNCOUNTED, StatFs
-from mfs.state import Totals
-from mfs.table import CACHE_SIZE_BYTES, NodeCache, Table
+from mfs.newroot import empty_head, foreign_head, imported_head
+from mfs.node import ROOT_INO, StatFs, Top
+from mfs.rootfacts import (
+    NAME_SIZE_MAX_BYTES,
+    RootStat,
+    SnapshotStat,
+    check_name,
+    root_stat,
+    snapshot_stat,
+)
+from mfs.table import CACHE_SIZE_BYTES, NodeCache
 from mfs.tree import Tree
-from mfs.writer import BlockWriter
 from repo.errors import RepoError, StoreFull
 from repo.refs import Ref
 from repo.service import Repo
 
+__all__ = ["FLUSH_AGE_NS", "FLUSH_IDLE_NS", "RootStat", "Roots", "SnapshotStat", "check_name"]
+
 FLUSH_IDLE_NS = 5 * 10**9
 FLUSH_AGE_NS = 30 * 10**9
 ROOT_ID_MAX = 65_535
-NAME_SIZE_MAX_BYTES = 255
 
 List = list
 """`Roots.list` hides the builtin inside of the class."""
 
 _ROOT, _SNAPSHOT = "root/", "snapshot/"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RootStat:
-    """A root as of now. Counts of a root made from a CID are estimates until it is read."""
-
-    name: str
-    root_id: int
-    cid: bytes
-    """As of the last flush."""
-    profile: Profile
-    used_bytes: int
-    """Content of all files."""
-    dag_size_bytes: int
-    inode_count: int
-    """Files, directories, links and special files, the top included."""
-    quota_bytes: int | None
-    created_ns: int
-    changed_ns: int
-    is_dirty: bool
-    dirty_bytes: int
-    """What the next flush has to write, roughly."""
-
-
-@dataclass(frozen=True)
-class SnapshotStat:
-    """A snapshot of a root."""
-
-    root: str
-    name: str
-    cid: bytes
-    created_ns: int
-    used_bytes: int
-    dag_size_bytes: int
 
 
 class Roots:
@@ -142,15 +112,20 @@ class Roots:
         Durable. Raises InvalidRootName, RootExists, NotARoot, NoSpace, BlockUnavailable.
         """
         check_name(name)
-        owner = (os.geteuid() if uid is None else uid, os.getegid() if gid is None else gid)
+        uid = os.geteuid() if uid is None else uid
+        top = Top(uid, os.getegid() if gid is None else gid, mode)
         with self.lock, self._repo.lease():
             if self._repo.refs.get(_ROOT + name) is not None:
                 raise RootExists(name)
+            root_id, now = self._free_root_id(), self._clock()
             try:
-                head = self._new_head(profile, cid, quota, owner, mode)
+                if cid is None:
+                    head = empty_head(self._repo, self._cache, root_id, profile, top, now)
+                else:
+                    head = imported_head(self._repo, self._cache, root_id, profile, cid, top, now)
             except StoreFull as error:
                 raise NoSpace from error
-            self._add(name, head)
+            self._add(name, replace(head, quota_bytes=quota))
         return self.stat(name)
 
     def list(self) -> list[RootStat]:
@@ -165,10 +140,10 @@ class Roots:
             core = self._cores.get(name)
             if core is None:
                 head = self._head(name)
-                return _root_stat(name, head, head.totals, is_dirty=False, dirty_bytes=0)
+                return root_stat(name, head, head.totals, is_dirty=False, dirty_bytes=0)
             with core.lock:
                 totals, dirty_bytes = core.state.totals, core.memory_bytes
-                return _root_stat(
+                return root_stat(
                     name, core.head, totals, is_dirty=core.is_dirty, dirty_bytes=dirty_bytes
                 )
 
@@ -240,7 +215,7 @@ class Roots:
                 head = replace(core.head, created_ns=self._clock(), history=())
                 self._repo.refs.update({key: head.to_ref()})
             self._repo.commit()
-        return _snapshot_stat(name, snapshot, head)
+        return snapshot_stat(name, snapshot, head)
 
     def snapshots(self, name: str, *, of_any: bool = False) -> List[str]:
         """Names of a root's snapshots, sorted. Raises RootNotFound when there is neither a root
@@ -253,7 +228,7 @@ class Roots:
 
     def snapshot_stat(self, name: str, snapshot: str) -> SnapshotStat:
         """Facts about one snapshot. Raises SnapshotNotFound."""
-        return _snapshot_stat(name, snapshot, self._snapshot_head(name, snapshot))
+        return snapshot_stat(name, snapshot, self._snapshot_head(name, snapshot))
 
     def drop_snapshot(self, name: str, snapshot: str) -> None:
         """Delete a snapshot, durably. Raises SnapshotNotFound."""
@@ -334,15 +309,16 @@ class Roots:
 
         Close it when it is no longer used: until then its blocks are safe from gc.
         """
-        owner = (os.geteuid(), os.getegid())
-        head = self._new_head(UNIXFS_V1_2025, cid, None, owner, 0o755, is_stored=False)
+        now = self._clock()
+        head = foreign_head(self._repo, cid, now)
         with self.lock:
             self._open_cids += 1
             ref = f"{OPEN_REFS}cid/{self._open_cids}"
         self._repo.refs.update({ref: Ref(links=(cid,))})
         core = Core(self._repo, self._clock, head, None, self._cache)
-        root = directory_record(FileLink(cid, head.dag_size_bytes, 0), 0o555, *owner, self._clock())
-        core.state.restore(ROOT_INO, root)
+        top = Top(os.geteuid(), os.getegid(), 0o555)
+        link = FileLink(cid, head.dag_size_bytes, 0)
+        core.state.restore(ROOT_INO, directory_record(link, top, now))
         return Tree(core, lambda: self._repo.refs.update({ref: None}))
 
     def diff(self, first: str, second: str) -> Iterator[diff.Difference]:
@@ -502,76 +478,12 @@ class Roots:
         flush(core)
         return core.head
 
-    def _new_head(
-        self,
-        profile: Profile,
-        cid: bytes | None,
-        quota: int | None,
-        owner: tuple[int, int],
-        mode: int,
-        *,
-        is_stored: bool = True,
-    ) -> Head:
-        writer = BlockWriter(self._repo)
-        now = self._clock()
-        if cid is None:
-            cid, tsize = dirdag.empty(profile, writer.put)
-            flags = CANONICAL
-        else:
-            tsize = _check_directory(cid, self._repo)
-            flags = LAZY | UNCOUNTED
-        table: bytes | None = None
-        if is_stored:
-            record = directory_record(FileLink(cid, tsize, 0), mode, *owner, now)
-            row = records.encode_inode(record._replace(flags=flags))
-            rows = Table(None, writer.get, writer.put, self._cache)
-            table = rows.apply({records.inode_key(ROOT_INO): row})
-            writer.flush()
-        return Head(
-            root_id=self._free_root_id() if is_stored else 0,
-            origin=os.urandom(16),
-            generation=0,
-            profile=profile,
-            cid=cid,
-            dag_size_bytes=tsize,
-            table=table,
-            totals=Totals(ROOT_INO + 1, 1, 0 if flags == CANONICAL else tsize),
-            journal_seq=0,
-            created_ns=now,
-            changed_ns=now,
-            quota_bytes=quota,
-            history=((now, cid),),
-        )
-
     def _free_root_id(self) -> int:
         used = {from_ref(name, ref).root_id for name, ref in self._repo.refs.list(_ROOT)}
         for root_id in range(1, ROOT_ID_MAX + 1):
             if root_id not in used:
                 return root_id
         raise TooManyRoots(f"a store has {ROOT_ID_MAX} roots at most (drop one)")
-
-
-def check_name(name: str) -> str:
-    """A name that a root or snapshot can have. Raises InvalidRootName."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise InvalidRootName(f"{name!r}: names are UTF-8") from None
-    if not 1 <= size <= NAME_SIZE_MAX_BYTES:
-        raise InvalidRootName(f"name of {size} bytes (use 1 to {NAME_SIZE_MAX_BYTES})")
-    if name.startswith(".") or any(character in "/@\0" for character in name):
-        raise InvalidRootName(f"{name!r}: names have no '/', '@' or NUL and no leading '.'")
-    return name
-
-
-def _check_directory(cid: bytes, repo: Repo) -> int:
-    """Tsize of a UnixFS directory. Raises NotARoot, BlockUnavailable."""
-    try:
-        if dirdag.node_kind(cid, repo.get) == "directory":
-            return filedag.describe(cid, repo.get).tsize
-    except IpldError as error:
-        raise NotARoot(f"{cids.to_text(cid)}: {error}") from error
-    raise NotARoot(f"{cids.to_text(cid)}: not a UnixFS directory (wrap the file in one)")
 
 
 def _snapshot_ref(name: str, snapshot: str) -> str:
@@ -581,28 +493,3 @@ def _snapshot_ref(name: str, snapshot: str) -> str:
 def _split(address: str) -> tuple[str, str | None]:
     name, separator, snapshot = address.partition("@")
     return name, snapshot if separator else None
-
-
-def _root_stat(
-    name: str, head: Head, totals: Totals, *, is_dirty: bool, dirty_bytes: int
-) -> RootStat:
-    return RootStat(
-        name=name,
-        root_id=head.root_id,
-        cid=head.cid,
-        profile=head.profile,
-        used_bytes=totals.used_bytes,
-        dag_size_bytes=head.dag_size_bytes,
-        inode_count=totals.inode_count,
-        quota_bytes=head.quota_bytes,
-        created_ns=head.created_ns,
-        changed_ns=head.changed_ns,
-        is_dirty=is_dirty,
-        dirty_bytes=dirty_bytes,
-    )
-
-
-def _snapshot_stat(root: str, name: str, head: Head) -> SnapshotStat:
-    return SnapshotStat(
-        root, name, head.cid, head.created_ns, head.totals.used_bytes, head.dag_size_bytes
-    )

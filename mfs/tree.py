@@ -18,32 +18,19 @@ Durability: what `fsync` or `sync` covered survives a power cut. See `docs/durab
 from __future__ import annotations
 
 import stat as stat_bits
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from ipld import filedag
-from ipld.block import Block
 from ipld.filedag import FileLink
 from ipld.varint import BytesLike
 from mfs import attributes, posix, pressure
-from mfs.content import Layer, fetch
 from mfs.core import Core
-from mfs.errors import (
-    FileTooLarge,
-    InvalidArgument,
-    IsADirectory,
-    NoSpace,
-    NotInDag,
-)
+from mfs.errors import InvalidArgument, NoSpace, NotInDag
+from mfs.fileio import FILE_SIZE_MAX_BYTES, FileIo
 from mfs.flush import flush
 from mfs.journal import commit
 from mfs.node import LAZY, ROOT_INO, UNRESOLVED, Inode, Stat, StatFs
-from repo.errors import BlockNotFound, StoreFull
 
 __all__ = ["FILE_SIZE_MAX_BYTES", "ROOT_INO", "Tree"]
-
-FILE_SIZE_MAX_BYTES = 16 << 40
-"""As in ext4. A larger file would take minutes to flush even if it is one hole."""
-_READ_ATTEMPTS = 3
 
 
 class Tree:
@@ -55,6 +42,7 @@ class Tree:
     def __init__(self, core: Core, on_close: Callable[[], None] | None = None) -> None:
         self._core = core
         self._lock = core.lock
+        self._io = FileIo(core)
         self._on_close = on_close
         self.atime = True
 
@@ -198,7 +186,7 @@ class Tree:
             core.check_writable()
             inode = core.names.inode(ino)
             if size is not None:
-                self._check_resize(inode, size)
+                self._io.check_resize(inode, size)
             now = core.clock()
             attributes.set_attributes(
                 inode,
@@ -211,7 +199,7 @@ class Tree:
                 ctime_ns=ctime_ns,
             )
             if size is not None:
-                self._resize(inode, size)
+                self._io.resize(inode, size)
                 if mode is None:
                     inode.mode = posix.without_privileges(inode.mode)
                 if mtime_ns is None:
@@ -292,24 +280,7 @@ class Tree:
     def read(self, ino: int, offset: int, length: int) -> BytesLike:
         """Bytes from `offset`, fewer only at the end of the file. Raises IsADirectory."""
         self._warm(ino)
-        for attempt in range(_READ_ATTEMPTS):
-            with self._lock:
-                inode = self._file(ino)
-                end = min(offset + length, inode.size)
-                if offset >= end:
-                    return b""
-                content = self._core.content(inode)
-                base = content.base
-                plan = content.plan(offset, end)
-                if attempt == 0:
-                    self._note_read(inode)
-            try:
-                return fetch(plan)
-            except BlockNotFound:
-                # A flush may have put another base in its place, and gc freed the old one.
-                if content.base is base or attempt == _READ_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+        return self._io.read(ino, offset, length, self._note_read)
 
     def write(
         self, ino: int, offset: int, data: BytesLike, *, clear_privileges: bool = True
@@ -319,129 +290,9 @@ class Tree:
         `clear_privileges`: setuid and setgid go, as after a write by an ordinary user. `data` is
         not kept. Raises NoSpace, QuotaExceeded, FileTooLarge, IsADirectory.
         """
-        view = memoryview(data).cast("B")
-        length = len(view)
-        core = self._core
-        pressure.relieve(core)
-        with self._lock:
-            core.check_writable()
-            inode = self._file(ino)
-            if not length:
-                return 0
-            self._check_size(offset + length)
-            pressure.check_room(core, length)
-            pressure.check_quota(core, offset + length - inode.size)
-            core.note_change()
-            lease = core.lease
-        chunk_size = core.profile.chunk_size_bytes
-        if length < chunk_size:
-            made: Mapping[int, FileLink] = {}
-            complete = self._write(ino, offset, view, made, clear_privileges)
-        else:
-            with core.repo.lease():
-                made = self._make_leaves(offset, view)
-                with self._lock:
-                    complete = self._write(ino, offset, view, made, clear_privileges)
-                    if made and core.lease is not lease and core.lease is not None:
-                        # Blocks older than the lease that covers the layer they went into.
-                        core.lease.keep([link.cid for link in made.values()])
-        for layer, index, whole in complete:
-            self._seal(ino, layer, index, whole)
-        return length
-
-    def _write(
-        self,
-        ino: int,
-        offset: int,
-        view: memoryview,
-        made: Mapping[int, FileLink],
-        clear_privileges: bool,
-    ) -> list[tuple[Layer, int, bytearray]]:
-        core = self._core
-        with self._lock:
-            inode = self._file(ino)
-            now = core.note_change()
-            content = core.content(inode)
-            layer = content.active
-            before = layer.memory_bytes
-            complete = layer.write(offset, view, made)
-            core.memory_bytes += layer.memory_bytes - before
-            self._set_size(inode, max(inode.size, offset + len(view)))
-            inode.mtime_ns = inode.ctime_ns = now
-            if clear_privileges:
-                inode.mode = posix.without_privileges(inode.mode)
-            core.state.touch(inode)
-            wholes = []
-            for index in complete:
-                whole = layer.leaves[index].under
-                assert isinstance(whole, bytearray), "it became complete in this call"
-                wholes.append((layer, index, whole))
-            return wholes
-
-    def _make_leaves(self, offset: int, view: memoryview) -> dict[int, FileLink]:
-        """Blocks of all leaves that lie in the written range as a whole, without a copy."""
-        chunk_size = self._core.profile.chunk_size_bytes
-        blocks: list[Block] = []
-        made = {}
-        for index in range(-(-offset // chunk_size), (offset + len(view)) // chunk_size):
-            start = index * chunk_size - offset
-            block, made[index] = filedag.make_leaf(
-                view[start : start + chunk_size], self._core.profile
-            )
-            blocks.append(block)
-        self._put(blocks)
-        return made
-
-    def _seal(self, ino: int, layer: Layer, index: int, whole: bytearray) -> None:
-        """Make a block of a leaf that small writes have completed."""
-        core = self._core
-        block, link = filedag.make_leaf(memoryview(whole), core.profile)
-        try:
-            self._put([block])
-        except NoSpace:
-            # The write was accepted; its bytes stay in memory, where they count as unflushed.
-            return
-        with self._lock:
-            inode = core.state.cached(ino)
-            content = inode.content if inode is not None else None
-            if content is not None and layer in (content.active, content.frozen):
-                before = layer.memory_bytes
-                layer.seal(index, whole, link)
-                core.memory_bytes += layer.memory_bytes - before
-
-    def _put(self, blocks: list[Block]) -> None:
-        try:
-            self._core.repo.put_many(blocks)
-        except StoreFull as error:
-            raise NoSpace from error
-
-    def _check_resize(self, inode: Inode, size: int) -> None:
-        if inode.is_directory:
-            raise IsADirectory(f"inode {inode.ino} is a directory")
-        if not inode.is_file:
-            raise InvalidArgument(f"inode {inode.ino} is not a plain file")
-        self._check_size(size)
-        pressure.check_quota(self._core, size - inode.size)
-
-    def _resize(self, inode: Inode, size: int) -> None:
-        core = self._core
-        if size < inode.size:
-            content = core.content(inode)
-            before = content.memory_bytes
-            content.active.truncate(size)
-            core.memory_bytes += content.memory_bytes - before
-        self._set_size(inode, size)
-
-    def _set_size(self, inode: Inode, size: int) -> None:
-        self._core.state.used_bytes = max(0, self._core.state.used_bytes + size - inode.size)
-        inode.size = size
-
-    @staticmethod
-    def _check_size(size: int) -> None:
-        if size < 0:
-            raise InvalidArgument(f"size of {size} bytes")
-        if size > FILE_SIZE_MAX_BYTES:
-            raise FileTooLarge(f"file of {size} bytes (limit {FILE_SIZE_MAX_BYTES})")
+        self._warm(ino)
+        pressure.relieve(self._core)
+        return self._io.write(ino, offset, memoryview(data).cast("B"), clear_privileges)
 
     # ----------------------------------------------------------------------------- durability
 
@@ -516,14 +367,6 @@ class Tree:
             pressure.check_room(core, pressure.ENTRY_COST_BYTES)
             inode = core.names.make(parent, name, mode, uid, gid, rdev, target)
             return self._changed(inode)
-
-    def _file(self, ino: int) -> Inode:
-        inode = self._core.names.inode(ino)
-        if inode.is_directory:
-            raise IsADirectory(f"inode {ino} is a directory")
-        if not inode.is_file:
-            raise InvalidArgument(f"inode {ino} is not a plain file")
-        return inode
 
     def _changed(self, inode: Inode) -> Stat:
         self._core.note_change()
