@@ -1,0 +1,147 @@
+"""Mounted file systems, each on a loop device of its own over a file on the same disk.
+
+Ours gets the raw device, ext4 too; gocryptfs stores its files on an ext4. All as root, with the
+kernel's default caching of each.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+IMAGE_SIZE_BYTES = 12 << 30
+START_TIMEOUT_S = 30.0
+
+
+class MountedFileSystem(Protocol):
+    """One contestant; mounted when it is made."""
+
+    folder: Path
+    """Where to work."""
+    server_pid: int | None
+    """The process that serves it; None where that is the kernel."""
+
+    def __init__(self, place: Path) -> None: ...
+
+    def close(self) -> None:
+        """Unmount and give the devices back."""
+
+
+class LoopDevice:
+    """A sparse file as a block device."""
+
+    def __init__(self, image: Path) -> None:
+        with image.open("wb") as file:
+            file.truncate(IMAGE_SIZE_BYTES)
+        self._image = image
+        self.path = _run("losetup", "--find", "--show", str(image))
+
+    def close(self) -> None:
+        _run("losetup", "--detach", self.path)
+        self._image.unlink()
+
+
+class Ext4:
+    """The kernel's own: no server, no hashing, the floor."""
+
+    server_pid = None
+
+    def __init__(self, place: Path) -> None:
+        self._device = LoopDevice(place / "ext4.img")
+        self.folder = place / "ext4"
+        self.folder.mkdir()
+        _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self._device.path)
+        _run("mount", self._device.path, str(self.folder))
+
+    def close(self) -> None:
+        _run("umount", str(self.folder))
+        self._device.close()
+
+
+class Gocryptfs:
+    """An encrypting overlay in Go, the fastest of the daemons that store what they are given."""
+
+    def __init__(self, place: Path) -> None:
+        self._below = Ext4(place)
+        cipher = self._below.folder / "cipher"
+        cipher.mkdir()
+        self.folder = place / "gocryptfs"
+        self.folder.mkdir()
+        secret = ("-extpass", "echo benchmark")
+        _run("gocryptfs", "-init", "-q", "-scryptn", "10", *secret, str(cipher))
+        command = ("gocryptfs", "-fg", "-q", *secret, str(cipher), str(self.folder))
+        self._server = subprocess.Popen(command)
+        self.server_pid = self._server.pid
+        _wait_until(lambda: os.path.ismount(self.folder))
+
+    def close(self) -> None:
+        _run("umount", str(self.folder))
+        self._server.wait()
+        self._below.close()
+
+
+class IpfsMfs:
+    """Ours, on the raw device."""
+
+    def __init__(self, place: Path) -> None:
+        self._device = LoopDevice(place / "ipfs-mfs.img")
+        program = str(Path(sys.executable).with_name("ipfs-mfs"))
+        self.folder = place / "ipfs-mfs"
+        self.folder.mkdir()
+        _run(program, "format", self._device.path, "--force")
+        command = (program, "mount", str(self.folder), "--store", self._device.path, "--foreground")
+        self._log = (place / "ipfs-mfs.log").open("w")
+        self._server = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        self.server_pid = self._server.pid
+        _wait_until(lambda: os.path.ismount(self.folder))
+
+    def close(self) -> None:
+        self._server.send_signal(signal.SIGINT)
+        self._server.wait()
+        self._log.close()
+        self._device.close()
+
+
+def mounts() -> dict[str, type[MountedFileSystem]]:
+    """Those that this machine can mount."""
+    found: dict[str, type[MountedFileSystem]] = {"ipfs-mfs": IpfsMfs, "ext4": Ext4}
+    if shutil.which("gocryptfs"):
+        found["gocryptfs"] = Gocryptfs
+    return found
+
+
+def pin(pid: int, cpu: int | None) -> None:
+    """Bind a process and all its threads to one CPU, or to none in particular."""
+    cpus = {cpu} if cpu is not None else set(range(os.cpu_count() or 1))
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cpus)
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that the process has in RAM, without pages that it only maps from its device."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"process {pid} has no memory")
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the mount did not come up")
+        time.sleep(0.05)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    return done.stdout.strip()

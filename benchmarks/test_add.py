@@ -1,0 +1,76 @@
+"""`add` of a large file and of many small ones, process start included, against one core's hash."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks import limits
+from benchmarks.race import Round, race
+from benchmarks.rivals.importers import Importer, importers
+from benchmarks.workloads import (
+    LARGE_FILE_SIZE_BYTES,
+    MEBIBYTE,
+    SMALL_FILE_COUNT,
+    SMALL_FILE_SIZE_BYTES,
+)
+
+ROUNDS = 3
+
+
+@pytest.fixture
+def contestants(bench_folder) -> Iterator[dict[str, Importer]]:
+    folder = bench_folder / "importers"
+    made: dict[str, Importer] = {}
+    for name, kind in importers().items():
+        place = folder / name
+        place.mkdir(parents=True)
+        made[name] = kind(place)
+    yield made
+    shutil.rmtree(folder)
+
+
+def large_file(path: Path) -> float:
+    """A fresh file; its size in MB."""
+    with path.open("wb") as file:
+        for _ in range(LARGE_FILE_SIZE_BYTES // MEBIBYTE):
+            file.write(os.urandom(MEBIBYTE))
+    return LARGE_FILE_SIZE_BYTES / 1e6
+
+
+def small_files(path: Path) -> float:
+    """A fresh folder of files; their number."""
+    shutil.rmtree(path, ignore_errors=True)
+    for number in range(SMALL_FILE_COUNT):
+        folder = path / f"{number // 500:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"file{number:05}").write_bytes(os.urandom(SMALL_FILE_SIZE_BYTES))
+    return SMALL_FILE_COUNT
+
+
+def add_round(importer: Importer, make: Callable[[Path], float], path: Path):
+    amount = make(path)
+
+    def run() -> float:
+        importer.add(path)
+        return amount
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("workload", "make", "unit"),
+    [("add 256 MiB", large_file, "MB/s"), ("add 5,000 x 4 KiB", small_files, "/s")],
+)
+def test_add(benchmark, results, contestants, bench_folder, disk, workload, make, unit):
+    path = bench_folder / "source"
+    rounds: dict[str, Round] = {
+        name: partial(add_round, importer, make, path) for name, importer in contestants.items()
+    }
+    rounds["limit: sha2-256"] = lambda: limits.sha256(MEBIBYTE, LARGE_FILE_SIZE_BYTES)
+    rounds["limit: disk write"] = disk.sequential_write
+    for name, values in race(benchmark, "ipfs-mfs", rounds, ROUNDS).items():
+        results.add(workload, name, "MB/s" if name.startswith("limit") else unit, values)
