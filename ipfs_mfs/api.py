@@ -3,23 +3,22 @@
 `NodeApi` has two implementations: `node.Node` (this process owns the store) and
 `control.RemoteNode` (a daemon does). One conformance suite runs on both.
 
-All results are plain frozen dataclasses whose field names are those of the messages in
-`proto/ipfs_mfs/node/v1/node.proto` and of `--json`. CIDs are text here (the edge), names and paths
+All results are named tuples, which are quick to define (a dataclass costs every command a
+millisecond), with the field names of the messages in `proto/ipfs_mfs/node/v1/node.proto` and of
+`--json`. CIDs are text here (the edge), names and paths
 of entries are bytes, sizes are bytes, times are seconds or nanoseconds as the name says.
 Iterators are lazy and hold a lease on what they read; close or exhaust them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from ipld.block import Block
 
 
-@dataclass(frozen=True, slots=True)
-class MountInfo:
+class MountInfo(NamedTuple):
     """A mount that is up. `created` is False when it was up before the call."""
 
     mountpoint: str
@@ -29,8 +28,7 @@ class MountInfo:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
+class NodeInfo(NamedTuple):
     """Who owns the store. `daemon` is False when it is the asking command itself."""
 
     version: str
@@ -41,14 +39,12 @@ class NodeInfo:
     mounts: tuple[MountInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RootCid:
+class RootCid(NamedTuple):
     name: str
     cid: str
 
 
-@dataclass(frozen=True, slots=True)
-class RootInfo:
+class RootInfo(NamedTuple):
     """A root as of now; `cid` as of its last flush, which `is_dirty` says is not the latest.
     `entries` counts files, directories, links and special files, the top included."""
 
@@ -66,30 +62,26 @@ class RootInfo:
     dirty_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotInfo:
+class SnapshotInfo(NamedTuple):
     root: str
     name: str
     cid: str
     created_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     changed_ns: int
     cid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """`change` is added, removed or changed."""
 
     change: str
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EntryInfo:
+class EntryInfo(NamedTuple):
     """A directory entry; `size_bytes` is the file's content, or None for other kinds."""
 
     name: bytes
@@ -98,8 +90,7 @@ class EntryInfo:
     size_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ContentInfo:
+class ContentInfo(NamedTuple):
     """What an address names. `dag_size_bytes` counts every block below it as often as it is
     linked, as Kubo's CumulativeSize does."""
 
@@ -113,8 +104,7 @@ class ContentInfo:
     mtime_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class TreeItem:
+class TreeItem(NamedTuple):
     """One step of a walk for `get`: an entry (`path` relative to the address, b'' for itself), or,
     with `data`, the next bytes of the file entry that came last."""
 
@@ -127,30 +117,26 @@ class TreeItem:
     data: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewRoot:
+class NewRoot(NamedTuple):
     """A root to make from a CID."""
 
     name: str
     cid: str
 
 
-@dataclass(frozen=True, slots=True)
-class IngestReport:
+class IngestReport(NamedTuple):
     """What an `add` or `import` wrote: blocks that were not there before."""
 
     blocks_new: int
 
 
-@dataclass(frozen=True, slots=True)
-class PinInfo:
+class PinInfo(NamedTuple):
     cid: str
     recursive: bool
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class GcSummary:
+class GcSummary(NamedTuple):
     """With `dry_run` nothing was removed and the numbers say what would be. `missing` lists the
     first of the blocks that are referred to and not here; `bytes_reclaimed` is the space that can
     be written again already, before compaction."""
@@ -164,8 +150,7 @@ class GcSummary:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that `check` found. `where` is a root, snapshot or pin with a path if known."""
 
     severity: str
@@ -174,8 +159,7 @@ class Finding:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckSummary:
+class CheckSummary(NamedTuple):
     blocks: int
     bytes_read: int
     roots: int
@@ -186,15 +170,13 @@ class CheckSummary:
         return any(finding.severity == "damaged" for finding in self.findings)
 
 
-@dataclass(frozen=True, slots=True)
-class CompactSummary:
+class CompactSummary(NamedTuple):
     segments_freed: int
     bytes_moved: int
     bytes_freed: int
 
 
-@dataclass(frozen=True, slots=True)
-class StatsSummary:
+class StatsSummary(NamedTuple):
     """Exact numbers. `used_bytes` counts segments in use, `live_bytes` what is reachable in them
     by key, `free_bytes` what can still be written after compaction."""
 
@@ -214,8 +196,7 @@ class StatsSummary:
     mounts: tuple[MountInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far long work is; `total` is 0 while it is unknown."""
 
     done: int

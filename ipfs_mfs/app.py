@@ -111,6 +111,8 @@ def jsonable(value: Any) -> Any:
         return {
             field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
+    if hasattr(value, "_asdict"):
+        return jsonable(value._asdict())
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, Mapping):

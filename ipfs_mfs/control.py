@@ -2,7 +2,7 @@
 
 The service descriptor of `node.proto` drives both ends: an RPC `RootCreate` is the method
 `root_create` of `NodeApi`, its request's fields are the arguments, its reply's message name is the
-name of the result's dataclass in `api.py`. Three replies are special: `Done` is None, `Chunk` is
+name of the result's class in `api.py`. Three replies are special: `Done` is None, `Chunk` is
 bytes, and a `…Event` stream is a progress callback followed by a summary.
 
 Security: whoever can open the socket owns the store, so it is made mode 0600 in a directory of
@@ -17,14 +17,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from ipfs_mfs import api, wire
 from ipfs_mfs.errors import DaemonGone, FailedError
 from ipfs_mfs.pb import node_pb2 as pb
-from ipld.block import Block
+
+if TYPE_CHECKING:
+    from ipld.block import Block
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ def method_name(rpc: str) -> str:
 
 
 def result_class(reply: str) -> type[Any] | None:
-    """The dataclass of a reply message; None for Done, Chunk and events."""
+    """The class of a reply message's result; None for Done, Chunk and events."""
     return getattr(api, reply, None)
 
 
@@ -221,7 +223,7 @@ class RemoteIngest:
         if not self._call.done():
             self._call.cancel()
 
-    def put_many(self, blocks: Iterable[Block]) -> int:
+    def put_many(self, blocks: "Iterable[Block]") -> int:
         for block in blocks:
             self._batch.append(pb.Block(cid=block.cid, data=bytes(block.data)))
             self._batch_bytes += len(block.data)
@@ -366,6 +368,8 @@ def _events(function: Callable[..., Any], reply: Any) -> Callable[[Any], Iterato
 
 
 def _ingest(node: api.NodeApi, requests: Iterator[Any]) -> Any:
+    from ipld.block import Block
+
     with node.ingest() as sink:
         for request in requests:
             sink.put_many([Block.verify(block.cid, block.data) for block in request.blocks])
@@ -398,6 +402,8 @@ def _streaming_edge(function: Callable[[Any], Iterator[Any]]) -> Callable[[Any, 
 
 
 def _abort(context: Any, error: Exception) -> None:
+    if isinstance(error, grpc.RpcError):
+        return  # the client has gone; nobody is left to be told anything
     if type(error).__module__ not in wire.ERROR_MODULES and not isinstance(error, OSError):
         LOGGER.error("a request failed unexpectedly", exc_info=error)
     context.set_trailing_metadata(((ERROR_KEY, wire.error_to_bytes(error)),))

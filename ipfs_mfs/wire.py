@@ -1,7 +1,7 @@
 """Between the results of `api.py` and the messages of `node.proto`: same names, field by field.
 
 Invariants:
-- a dataclass and its message have the same fields; `tests/ipfs_mfs/test_wire.py` compares them.
+- a result and its message have the same fields; `tests/ipfs_mfs/test_wire.py` compares them.
 - None is an absent `optional` field, a tuple is a `repeated` one.
 - an exception crosses as (class, message, plain attributes). Only classes of our own `errors.py`
   modules and the OSError family are made from a message, without running their constructors: the
@@ -12,7 +12,6 @@ import builtins
 import importlib
 import types
 import typing
-from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from ipfs_mfs.errors import RemoteError
@@ -33,27 +32,30 @@ ERROR_MODULES = frozenset(
 
 
 def to_message(value: Any, message: Any) -> Any:
-    """Fills `message` from the dataclass `value` and returns it."""
-    for field in fields(value):
-        item = getattr(value, field.name)
+    """Fills `message` from the result `value` and returns it."""
+    for name, item in zip(value._fields, value, strict=True):
         if item is None:
             continue
-        if is_dataclass(item):
-            to_message(item, getattr(message, field.name))
-        elif isinstance(item, tuple):
-            repeated = getattr(message, field.name)
+        if not isinstance(item, tuple):
+            setattr(message, name, item)
+        elif _is_result(item):
+            to_message(item, getattr(message, name))
+        else:
+            repeated = getattr(message, name)
             for element in item:
-                if is_dataclass(element):
+                if _is_result(element):
                     to_message(element, repeated.add())
                 else:
                     repeated.append(element)
-        else:
-            setattr(message, field.name, item)
     return message
 
 
+def _is_result(value: Any) -> bool:
+    return hasattr(value, "_fields")
+
+
 def from_message(message: Any, kind: type[T]) -> T:
-    """The dataclass `kind` with the values of `message`."""
+    """The result `kind` with the values of `message`."""
     values: dict[str, Any] = {}
     for name, hint in _hints(kind).items():
         item = getattr(message, name)
@@ -64,8 +66,8 @@ def from_message(message: Any, kind: type[T]) -> T:
             )
         elif isinstance(hint, types.UnionType) and not message.HasField(name):
             values[name] = None
-        elif is_dataclass(hint):
-            values[name] = from_message(item, typing.cast(type[Any], hint))
+        elif _is_result(hint):
+            values[name] = from_message(item, hint)
         else:
             values[name] = item
     return kind(**values)

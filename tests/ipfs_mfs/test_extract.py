@@ -30,9 +30,7 @@ def ignore(_):
 
 
 def everything_below(path):
-    return sorted(
-        os.path.join(parent, name) for parent, dirs, files in os.walk(path) for name in dirs + files
-    )
+    return sorted(str(each) for each in path.rglob("*"))
 
 
 def test_a_tree_is_written_with_modes_and_times(tmp_path):

@@ -1,6 +1,5 @@
 """Messages and results have the same fields, and errors come back as what they were."""
 
-import dataclasses
 import inspect
 
 import pytest
@@ -12,8 +11,9 @@ from repo.errors import BlockDamaged
 from tests.ipfs_mfs.errors_of_layers import ERROR_CLASSES
 
 RESULTS = [
-    kind for kind in vars(api).values() if dataclasses.is_dataclass(kind) and isinstance(kind, type)
+    kind for kind in vars(api).values() if isinstance(kind, type) and hasattr(kind, "_fields")
 ]
+assert len(RESULTS) > 15
 
 
 def example(kind, seed=1):
@@ -38,8 +38,7 @@ def example(kind, seed=1):
 @pytest.mark.parametrize("kind", RESULTS, ids=lambda kind: kind.__name__)
 def test_a_result_has_the_fields_of_its_message(kind):
     message = getattr(pb, kind.__name__)
-    names = [field.name for field in dataclasses.fields(kind)]
-    assert names == [field.name for field in message.DESCRIPTOR.fields]
+    assert list(kind._fields) == [field.name for field in message.DESCRIPTOR.fields]
 
 
 @pytest.mark.parametrize("kind", RESULTS, ids=lambda kind: kind.__name__)
