@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.rivals.mounts import MountedFileSystem, mounts, pin, resident_bytes
+from benchmarks.rivals.mounts import Memory, MountedFileSystem, memory_of, mounts, pin
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_fuse]
 
@@ -87,12 +87,18 @@ def test_memory_while_many_files_are_copied_in(results, mounted):
     for name, file_system in mounted.items():
         if file_system.server_pid is None:
             continue
-        highest = 0
+        samples: list[Memory] = []
         for number in range(MANY_FILES):
             folder = file_system.folder / "many" / f"{number // MANY_FILES_PER_FOLDER:03}"
             if number % MANY_FILES_PER_FOLDER == 0:
                 folder.mkdir(parents=True)
-                highest = max(highest, resident_bytes(file_system.server_pid))
+                samples.append(memory_of(file_system.server_pid))
             (folder / f"file{number:06}").write_bytes(os.urandom(SMALL_FILE_SIZE_BYTES))
-        highest = max(highest, resident_bytes(file_system.server_pid))
-        results.add("memory, 100,000 files", name, "MiB", [highest / 2**20])
+        samples.append(memory_of(file_system.server_pid))
+        results.add(
+            f"memory, {MANY_FILES:,} files",
+            name,
+            "MiB",
+            [max(sample.resident for sample in samples)],
+            own=round(max(sample.own for sample in samples), 1),
+        )

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 IMAGE_SIZE_BYTES = 12 << 30
 START_TIMEOUT_S = 30.0
@@ -51,7 +51,7 @@ class LoopDevice:
 class Ext4:
     """The kernel's own: no server, no hashing, the floor."""
 
-    server_pid = None
+    server_pid: int | None = None
 
     def __init__(self, place: Path) -> None:
         self._device = LoopDevice(place / "ext4.img")
@@ -78,7 +78,7 @@ class Gocryptfs:
         _run("gocryptfs", "-init", "-q", "-scryptn", "10", *secret, str(cipher))
         command = ("gocryptfs", "-fg", "-q", *secret, str(cipher), str(self.folder))
         self._server = subprocess.Popen(command)
-        self.server_pid = self._server.pid
+        self.server_pid: int | None = self._server.pid
         _wait_until(lambda: os.path.ismount(self.folder))
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class IpfsMfs:
         command = (program, "mount", str(self.folder), "--store", self._device.path, "--foreground")
         self._log = (place / "ipfs-mfs.log").open("w")
         self._server = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self.server_pid = self._server.pid
+        self.server_pid: int | None = self._server.pid
         _wait_until(lambda: os.path.ismount(self.folder))
 
     def close(self) -> None:
@@ -124,12 +124,21 @@ def pin(pid: int, cpu: int | None) -> None:
         os.sched_setaffinity(int(task.name), cpus)
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory that the process has in RAM, without pages that it only maps from its device."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"process {pid} has no memory")
+class Memory(NamedTuple):
+    """What a process has in RAM, in MiB."""
+
+    resident: float
+    own: float
+    """Without pages of files, which the kernel takes back when it needs them."""
+
+
+def memory_of(pid: int) -> Memory:
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    values = {words[0]: int(words[1]) / 1024 for words in lines if words[0] in _MEMORY_FIELDS}
+    return Memory(*(values[name] for name in _MEMORY_FIELDS))
+
+
+_MEMORY_FIELDS = ("VmRSS:", "RssAnon:")
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

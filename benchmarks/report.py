@@ -1,0 +1,222 @@
+"""`docs/benchmarks.md` and `docs/benchmarks.svg`, drawn from `benchmarks/results/*.json` alone.
+
+python -m benchmarks.report
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+
+DOCS = Path(__file__).parents[1] / "docs"
+OWN = ("blkdev", "ipfs-mfs", "verified")
+LIMIT = "limit: "
+Row = dict[str, Any]
+
+INTRODUCTION = (
+    "Drawn by `benchmarks/report.py` from `benchmarks/results/`; `make bench` takes the figures "
+    "again. All contestants of a line ran in turns on the same machine; a figure is the median of "
+    "the rounds. Absolute figures are those of the machine: what can be compared is a line."
+)
+
+TITLES = {
+    "blocks": "Blocks: the engine against other stores",
+    "add": "Importing files: one process, from its start to its end",
+    "mount": "The mount",
+    "table": "The table of inodes and entries",
+}
+NOTES = {
+    "blocks": "Every put is durable when its batch ends: 128 blocks of 300 B or 4 KiB, 16 of "
+    "256 KiB. LevelDB and LMDB are used through plyvel and py-lmdb. `read` goes through the "
+    "repository, which compares every block with its hash.",
+    "add": "Durable when the process ends, except where it says `no sync`. Kubo uses the same "
+    "UnixFS profile and does not pin.",
+    "mount": "Each file system is on a loop device over a file on the same disk; gocryptfs on an "
+    "ext4 of its own. `pinned`: the measuring program and the server share one CPU. `CPU`: time of "
+    "the server per operation, or per MB where the unit is MB/s.",
+    "table": "In memory, without a device below.",
+}
+
+
+def grouped(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows by workload, in the order of the file."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["workload"]].append(row)
+    return dict(groups)
+
+
+def figure(value: float) -> str:
+    """Three significant digits, thousands separated."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
+
+
+def ratio_to_best_rival(rows: list[Row]) -> float | None:
+    """How many times as fast ours is as the fastest rival that gives the same promise."""
+    own = [row["median"] for row in rows if row["contestant"] in OWN]
+    rivals = [
+        row["median"]
+        for row in rows
+        if row["contestant"] not in OWN
+        and not row["contestant"].startswith(LIMIT)
+        and "no sync" not in row["contestant"]
+        and row["contestant"] != "ext4"
+    ]
+    return own[0] / max(rivals) if own and rivals else None
+
+
+def ratio_to(rows: list[Row], contestant: str) -> float | None:
+    """Ours relative to one other contestant."""
+    medians = {row["contestant"]: row["median"] for row in rows}
+    own = [medians[name] for name in OWN if name in medians]
+    return own[0] / medians[contestant] if own and contestant in medians else None
+
+
+def table_of(rows: list[Row]) -> list[str]:
+    """One Markdown table: a line per workload, a column per contestant."""
+    groups = grouped(rows)
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    with_cost = any(row.get("server_cpu_us") for row in rows)
+    heads = ["workload", "unit", *names, "ours / best rival", *(["CPU"] if with_cost else [])]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for workload, group in groups.items():
+        cells = {row["contestant"]: row for row in group}
+        unit = next(row["unit"] for row in group if not row["contestant"].startswith(LIMIT))
+        shown = [_cell(cells.get(name), unit) for name in names]
+        ratio = ratio_to_best_rival(group)
+        line = [workload, unit, *shown, "" if ratio is None else f"{ratio:.2f}"]
+        if with_cost:
+            line.append(_costs(group))
+        lines.append(f"| {' | '.join(line)} |")
+    return lines
+
+
+def _cell(row: Row | None, unit: str) -> str:
+    if row is None:
+        return ""
+    return figure(row["median"]) + ("" if row["unit"] == unit else f" {row['unit']}")
+
+
+def _costs(group: list[Row]) -> str:
+    costs = [
+        f"{row['contestant']} {figure(row['server_cpu_us'])} µs"
+        for row in group
+        if row.get("server_cpu_us")
+    ]
+    return ", ".join(costs)
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """What the figures were taken on."""
+    extensions = "with" if machine["sha_extensions"] else "without"
+    return (
+        f"{machine['cpus']} CPUs ({machine['cpu']}, {extensions} SHA extensions), "
+        f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
+        f"{machine['file_system']}; load before the run {machine['load_before']}; "
+        f"{machine['taken']}, commit {machine['commit']}."
+    )
+
+
+def markdown(suites: dict[str, dict[str, Any]]) -> str:
+    """The whole page."""
+    lines = [
+        "# Benchmarks",
+        "",
+        INTRODUCTION,
+        "",
+        "![Ours and others, relative to ext4 and to the limits](benchmarks.svg)",
+    ]
+    for suite, document in suites.items():
+        lines += ["", f"## {TITLES.get(suite, suite)}", "", NOTES.get(suite, ""), ""]
+        lines += table_of(document["rows"])
+        lines += ["", machine_line(document["machine"])]
+    return "\n".join(lines) + "\n"
+
+
+def bars(suites: dict[str, dict[str, Any]]) -> list[tuple[str, list[tuple[str, dict[str, float]]]]]:
+    """What the chart shows: per panel, labels with the value of each contestant."""
+    panels = []
+    mount = grouped([row for row in suites.get("mount", {"rows": []})["rows"] if row.get("row")])
+    relative = []
+    for group in mount.values():
+        medians = {row["contestant"]: row["median"] for row in group}
+        if group[0]["placement"] == "unpinned" and "ext4" in medians:
+            floor = medians.pop("ext4")
+            shares = {name: value / floor for name, value in medians.items()}
+            relative.append((group[0]["row"], shares))
+    if relative:
+        panels.append(("Mount, relative to ext4 = 1", relative))
+    stores = []
+    for suite in ("blocks", "add"):
+        for workload, group in grouped(suites.get(suite, {"rows": []})["rows"]).items():
+            if not workload.startswith(("put", "add", "single")):
+                continue
+            medians = {
+                row["contestant"]: row["median"]
+                for row in group
+                if not row["contestant"].startswith(LIMIT)
+            }
+            own = next(value for name, value in medians.items() if name in OWN)
+            stores.append((workload, {name: value / own for name, value in medians.items()}))
+    if stores:
+        panels.append(("Blocks and imports, relative to ours = 1", stores))
+    return panels
+
+
+def chart(panels: list[tuple[str, list[tuple[str, dict[str, float]]]]], path: Path) -> None:
+    """Horizontal bars on a logarithmic scale, one panel above the other."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Ids in the file are made from this and not at random, so that equal results give equal bytes.
+    mpl.rcParams["svg.hashsalt"] = "ipfs-mfs"
+    from matplotlib import pyplot
+
+    heights = [sum(len(values) for _, values in lines) * 0.16 + 1 for _, lines in panels]
+    drawing, axes = pyplot.subplots(
+        len(panels), 1, figsize=(8, sum(heights)), height_ratios=heights, squeeze=False
+    )
+    colours = {
+        name: f"C{number}"
+        for number, name in enumerate(
+            dict.fromkeys(name for _, lines in panels for _, values in lines for name in values)
+        )
+    }
+    for (title, lines), (axis,) in zip(panels, axes, strict=True):
+        position = 0.0
+        ticks = []
+        for _, values in lines:
+            ticks.append(position + (len(values) - 1) / 2)
+            for name, value in values.items():
+                axis.barh(position, value, height=0.9, color=colours[name], label=name)
+                position += 1
+            position += 0.8
+        axis.set_yticks(ticks, [label for label, _ in lines], fontsize=8)
+        axis.set_xscale("log")
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.invert_yaxis()
+        axis.set_title(title, fontsize=10)
+        handles, labels = axis.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        axis.legend(unique.values(), unique.keys(), fontsize=7)
+    drawing.tight_layout()
+    drawing.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    paths = {path.stem: path for path in results.FOLDER.glob("*.json")}
+    order = [name for name in TITLES if name in paths]
+    order += sorted(paths.keys() - set(TITLES))
+    suites = {name: results.load(paths[name]) for name in order}
+    (DOCS / "benchmarks.md").write_text(markdown(suites))
+    panels = bars(suites)
+    if panels:
+        chart(panels, DOCS / "benchmarks.svg")
+
+
+if __name__ == "__main__":
+    main()
