@@ -26,6 +26,7 @@ from uuid import uuid4
 from zlib import crc32
 
 from blkdev import superblock as superblocks
+from blkdev.check import Checker, CheckReport
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
@@ -250,9 +251,8 @@ class Store:
             if not self.read_only and self._log.failure is None:
                 with self._maintenance_lock:
                     self._log.commit()
-                    if not self._checkpointer.is_current():
-                        self._checkpointer.write()
-                    self._checkpointer.update_superblock(clean=1)
+                    if self._checkpointer.is_current() or self._checkpointer.write():
+                        self._checkpointer.update_superblock(clean=1)
         finally:
             self._closed = True
             self.device.close()
@@ -600,6 +600,17 @@ class Store:
         """
         self._check_writable()
         self._log.write_out()
+
+    def check(self) -> CheckReport:
+        """Read and verify everything; writers and compaction wait meanwhile. Reports damage by
+        key and device offset and changes nothing but staging: what is staged is written first.
+        """
+        log = self._log
+        with self._maintenance_lock, log.write_lock:
+            self._check_open()
+            if not self.read_only and log.failure is None:
+                log.write_out()
+            return Checker(self._volume, self._catalog).run()
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""
