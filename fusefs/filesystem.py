@@ -7,7 +7,8 @@ turns them into numbers.
 What is done here and nowhere below, because it concerns the mount and not the tree:
 - finding the tree behind an inode (`views`), and refusing what would cross two of them;
 - what an open file may do, O_TRUNC, O_SYNC and the `sync=` policy;
-- set-user-ID and set-group-ID, which the kernel leaves to us (FUSE_HANDLE_KILLPRIV);
+- whose writes and truncations leave set-user-ID and set-group-ID: root's do; taking them away is
+  left to us by the kernel (FUSE_HANDLE_KILLPRIV) and done by the tree;
 - the facts `ipfs.*` (`facts`).
 """
 
@@ -33,7 +34,6 @@ from fusefs.handles import DirectoryHandle, FileHandle, Handle, Handles
 from fusefs.options import MountOptions
 from fusefs.views import SNAPSHOTS_NAME, Branch, Views
 from ipld.block import BytesLike
-from mfs import posix
 from mfs.errors import EntryExists, NoSuchEntry
 from mfs.errors import StaleInode as StaleTreeInode
 from mfs.node import Stat, StatFs
@@ -41,6 +41,7 @@ from mfs.roots import Roots
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+SET_ID_BITS = modes.S_ISUID | modes.S_ISGID
 LISTED = tuple[bytes, Stat, int]
 """Name, what is shown of it, and the position to go on from."""
 
@@ -79,6 +80,8 @@ class FileSystem:
         self._views = Views(roots, options)
         self._handles = Handles()
         self._facts = Facts(pin_state)
+        self._removed: dict[int, DirectoryHandle] = {}
+        """Removed directories that the kernel still knows, each opened once."""
 
     # ------------------------------------------------------------------- names and attributes
 
@@ -97,9 +100,12 @@ class FileSystem:
         return parent != TOP_INODE and not self._views.locate(parent)[0].virtual
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
-        """The kernel drops that many lookups of each inode."""
+        """The kernel drops that many lookups of each inode; it does so when it drops the last."""
         for inode, count in inodes:
-            self._views.forget(inode >> INO_BITS, count)
+            if inode in self._removed:
+                _release(self._removed.pop(inode))
+            if inode >> INO_BITS:
+                self._views.forget(inode >> INO_BITS, count)
 
     def getattr(self, inode: int) -> Stat:
         branch, ino = self._views.locate(inode)
@@ -112,8 +118,9 @@ class FileSystem:
             raise OperationNotPermitted("owners cannot be changed under the mount option uid=")
         if self._options.gid is not None and "gid" in changes:
             raise OperationNotPermitted("groups cannot be changed under the mount option gid=")
-        changed = branch.tree.setattr(ino, **changes)
-        return branch.present(self._without_privileges(branch, changed, changes, caller))
+        if caller == 0 and "size" in changes and "mode" not in changes:
+            changes = {**changes, **_kept_mode(branch, ino)}
+        return branch.present(branch.tree.setattr(ino, **changes))
 
     def readlink(self, inode: int) -> bytes:
         branch, ino = self._views.locate(inode)
@@ -143,8 +150,18 @@ class FileSystem:
         branch.tree.unlink(ino, name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
+        """The directory answers on, empty, until the kernel forgets it: it may be somebody's
+        working directory."""
         branch, ino = self._writable(parent)
-        branch.tree.rmdir(ino, name)
+        tree = branch.tree
+        removed = tree.lookup(ino, name).ino
+        tree.open(removed)
+        try:
+            tree.rmdir(ino, name)
+        except BaseException:
+            tree.release(removed)
+            raise
+        self._removed[branch.shift | removed] = DirectoryHandle(branch, removed)
 
     def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
@@ -190,12 +207,18 @@ class FileSystem:
     def write(self, fh: int, offset: int, data: BytesLike) -> int:
         """Bytes written, always all of them."""
         handle = self._handles.file(fh)
-        tree = handle.branch.tree
-        if not handle.may_keep_privileges:
-            self._drop_privileges(handle.branch, handle.ino)
-        written = tree.write(handle.ino, offset, data)
+        tree, ino = handle.branch.tree, handle.ino
+        if handle.may_keep_privileges:
+            written = tree.write(ino, offset, data, clear_privileges=False)
+        else:
+            had_privileges = tree.getattr(ino).mode & SET_ID_BITS
+            written = tree.write(ino, offset, data)
+            if had_privileges:
+                # Between requests the kernel decides by its own copy of the mode whether a
+                # program runs with its owner's rights.
+                self.notifier.inode(handle.branch.shift | ino, attributes_only=True)
         if handle.synchronous:
-            tree.fsync(handle.ino)
+            tree.fsync(ino)
         return written
 
     def flush(self, fh: int) -> None:
@@ -322,8 +345,9 @@ class FileSystem:
 
     def close(self) -> None:
         """The mount is over: release what is still open, then `sync`."""
-        for handle in self._handles.remove_all():
+        for handle in (*self._handles.remove_all(), *self._removed.values()):
             _release(handle)
+        self._removed.clear()
         if not self._options.read_only:
             self.sync()
 
@@ -359,39 +383,21 @@ class FileSystem:
         branch.tree.open(ino)
         if flags & os.O_TRUNC:
             try:
-                branch.tree.setattr(ino, size=0)
-                if not handle.may_keep_privileges:
-                    self._drop_privileges(branch, ino)
+                branch.tree.setattr(ino, size=0, **(_kept_mode(branch, ino) if uid == 0 else {}))
             except BaseException:
                 branch.tree.release(ino)
                 raise
         return self._handles.add(handle)
 
-    def _drop_privileges(self, branch: Branch, ino: int) -> None:
-        mode = branch.tree.getattr(ino).mode
-        dropped = posix.without_privileges(mode)
-        if dropped != mode:
-            branch.tree.setattr(ino, mode=modes.S_IMODE(dropped))
-            # Between requests the kernel decides by its own copy of the mode whether a program
-            # runs with its owner's rights.
-            self.notifier.inode(branch.shift | ino, attributes_only=True)
-
-    def _without_privileges(
-        self, branch: Branch, stat: Stat, changes: Mapping[str, int], caller: int
-    ) -> Stat:
-        """chown(2) takes the set-ID bits away from everybody, truncate(2) from all but root."""
-        owner_changed = "uid" in changes or "gid" in changes
-        truncated = "size" in changes and caller != 0
-        if not (owner_changed or truncated) or "mode" in changes:
-            return stat
-        dropped = posix.without_privileges(stat.mode)
-        if dropped == stat.mode:
-            return stat
-        return branch.tree.setattr(stat.ino, mode=modes.S_IMODE(dropped))
-
     def _dot(self, handle: DirectoryHandle, position: int) -> LISTED:
-        """ "." with its true number. The kernel uses no other fact of these two entries."""
-        stat = handle.branch.present(handle.branch.tree.getattr(handle.ino))
+        """ "." or "..", of which the kernel uses nothing but number and type.
+
+        ".." of a tree's top is the directory above it in the mount, which the kernel knows.
+        """
+        branch, ino = handle.branch, handle.ino
+        if position == 2 and not branch.virtual:
+            ino = branch.tree.parent_of(ino)
+        stat = branch.present(branch.tree.getattr(ino))
         return (b"." if position == 1 else b"..", stat, position)
 
     def _listed_stat(self, handle: DirectoryHandle, name: bytes, ino: int) -> Stat:
@@ -414,6 +420,12 @@ def _release(handle: Handle) -> None:
     except StaleTreeInode:
         if not handle.branch.gone:
             raise
+
+
+def _kept_mode(branch: Branch, ino: int) -> dict[str, int]:
+    """What to add to a change of size that leaves the set-ID bits, as root's does in Linux."""
+    mode = branch.tree.getattr(ino).mode
+    return {"mode": modes.S_IMODE(mode)} if mode & SET_ID_BITS else {}
 
 
 def _refuse_fact(name: bytes) -> None:

@@ -106,8 +106,11 @@ def real_path(path: str) -> str:
 
 
 def is_dead(path: str) -> bool:
-    """Does the mount at `path` have no process behind it? Waits at most ANSWER_DEADLINE_S."""
-    return _call_with_deadline(lambda: Path(path).stat()) in (errno.ENOTCONN, errno.ECONNABORTED)
+    """Does the mount at `path` have no process behind it? Waits at most ANSWER_DEADLINE_S.
+
+    statvfs and not stat, which the kernel answers from its cache long after the process died.
+    """
+    return _call_with_deadline(lambda: os.statvfs(path)) in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def _call_with_deadline(call: Callable[[], object]) -> int | None:

@@ -29,12 +29,12 @@ class VirtualTree:
         self._made_ns = time.time_ns()
         self._uid, self._gid = os.geteuid(), os.getegid()
 
+    def parent_of(self, ino: int) -> int:
+        """Not used: what is above is the mount's business."""
+        return ino
+
     def getattr(self, ino: int) -> Stat:
         return virtual_directory(ino, self._made_ns, self._uid, self._gid)
-
-    def lookup(self, _parent: int, name: bytes) -> Stat:
-        """Names here lead to other trees: see `Views.enter`."""
-        raise NoSuchName(repr(name))
 
     def readdir(self, ino: int) -> Listing:
         return self._children(ino)
@@ -68,6 +68,8 @@ class VirtualTree:
     def dagsize_of(self, ino: int) -> int:
         raise NoSuchAttribute(f"directory {ino} has no DAG: it exists in the mount only")
 
+    # Names are looked up by `Views.enter`; only on the way to a change is this asked for one.
+    lookup = _refuse
     setattr = create = mknod = mkdir = symlink = link = _refuse
     unlink = rmdir = rename = setxattr = removexattr = read = write = _refuse
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ipld import cid as cids
 from ipld.block import Block
 from ipld.profile import UNIXFS_V1_2025
+from mfs import posix
 from mfs.errors import (
     DirectoryNotEmpty,
     EntryExists,
@@ -43,6 +44,8 @@ class FakeTree:
 
     def __init__(self, *, read_only: bool = False) -> None:
         self.read_only = read_only
+        self.atime = True
+        self.is_pressed = False
         self._numbers = itertools.count(2)
         self.nodes = {1: Node(1, modes.S_IFDIR | 0o755, 0, 0)}
         self.faults: dict[bytes, Callable[[], None]] = {}
@@ -75,9 +78,15 @@ class FakeTree:
     def getattr(self, ino: int) -> Stat:
         return self._stat(self._node(ino))
 
+    def parent_of(self, ino: int) -> int:
+        above = (n.ino for n in self.nodes.values() if self.nodes[ino] in n.names.values())
+        return next(above, 1)
+
     def setattr(self, ino: int, **changes: int) -> Stat:
         self.calls.append(("setattr", ino, changes))
         node = self._node(ino)
+        if {"uid", "gid", "size"} & changes.keys():
+            node.mode = posix.without_privileges(node.mode)
         if "mode" in changes:
             node.mode = modes.S_IFMT(node.mode) | changes["mode"]
         node.uid, node.gid = changes.get("uid", node.uid), changes.get("gid", node.gid)
@@ -142,7 +151,9 @@ class FakeTree:
             self._fault(bytes(data[6:]))
         return bytes(data[offset : offset + length])
 
-    def write(self, ino: int, offset: int, data: bytes) -> int:
+    def write(self, ino: int, offset: int, data: bytes, *, clear_privileges: bool = True) -> int:
+        if clear_privileges:
+            self._node(ino).mode = posix.without_privileges(self._node(ino).mode)
         stored = self._node(ino).data
         if len(stored) < offset:
             stored.extend(bytes(offset - len(stored)))

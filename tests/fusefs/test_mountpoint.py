@@ -182,7 +182,7 @@ def test_a_dead_mount_that_stays_is_reported(tmp_path, monkeypatch):
 def test_a_mount_that_does_not_answer_is_not_taken_for_dead(monkeypatch):
     blocked, release = os.pipe()
     monkeypatch.setattr(mountpoint, "ANSWER_DEADLINE_S", 0.05)
-    monkeypatch.setattr(mountpoint.Path, "stat", lambda path: os.read(blocked, 1))
+    monkeypatch.setattr(mountpoint.os, "statvfs", lambda path: os.read(blocked, 1))
     try:
         assert not mountpoint.is_dead("/mnt")
     finally:
@@ -191,10 +191,10 @@ def test_a_mount_that_does_not_answer_is_not_taken_for_dead(monkeypatch):
 
 def test_only_a_gone_process_is_death(monkeypatch):
     def answer(code):
-        def stat(path):
+        def statvfs(path):
             raise OSError(code, "no")
 
-        monkeypatch.setattr(mountpoint.Path, "stat", stat)
+        monkeypatch.setattr(mountpoint.os, "statvfs", statvfs)
         return mountpoint.is_dead("/mnt")
 
     assert answer(errno.ENOTCONN)
