@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
@@ -401,13 +401,14 @@ def _streaming_edge(function: Callable[[Any], Iterator[Any]]) -> Callable[[Any, 
     return handle
 
 
-def _abort(context: Any, error: Exception) -> None:
+def _abort(context: Any, error: Exception) -> NoReturn:
     if isinstance(error, grpc.RpcError):
-        return  # the client has gone; nobody is left to be told anything
+        raise error  # the client has gone; nobody is left to be told anything
     if type(error).__module__ not in wire.ERROR_MODULES and not isinstance(error, OSError):
         LOGGER.error("a request failed unexpectedly", exc_info=error)
     context.set_trailing_metadata(((ERROR_KEY, wire.error_to_bytes(error)),))
     context.abort(grpc.StatusCode.ABORTED, type(error).__name__)
+    raise AssertionError("abort raises")
 
 
 def _raised_by(error: Any) -> Exception:
