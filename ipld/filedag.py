@@ -134,7 +134,7 @@ def add_bytes(
     profile = leaf_profile(profile, attributes)
     assembler = Assembler(profile, put, attributes)
     # A single leaf that will be written again with attributes is needed without them by nobody.
-    rewritten = attributes is not None and len(data) <= profile.chunk_size_bytes
+    rewritten = bool(attributes) and len(data) <= profile.chunk_size_bytes
     for piece in chunk.split(data, profile.chunk_size_bytes):
         block, link = make_leaf(piece, profile)
         if (not rewritten) if profile.layout == "balanced" else piece.nbytes:
@@ -183,7 +183,8 @@ class _Edit:
         attributes: Attributes | None,
     ) -> None:
         self._old_root, self._replaced, self._new_count = root, replaced, leaf_count
-        self._profile, self._get, self._put, self._attributes = profile, get, put, attributes
+        self._profile, self._get, self._put = profile, get, put
+        self._attributes = attributes or None
         self._old_count = chunk.leaf_count(root.size, profile.chunk_size_bytes)
         self._changed = sorted(index for index in replaced if index < leaf_count)
         self._check_leaves()
@@ -234,6 +235,8 @@ class _Edit:
         if level == 0:
             leaf = self._replaced.get(index, old)
             assert leaf is not None, "checked at the start: every new leaf is given"
+            if not attributes and not (leaf is self._old_root and self._old_attributes):
+                return leaf
             return set_attributes(leaf, attributes, self._profile, self._get, self._put)
         below: list[FileLink] = []
         if old is not None:

@@ -34,7 +34,7 @@ def leaf_profile(profile: Profile, attributes: Attributes | None) -> Profile:
 
     A raw block has no place for a mode or mtime, and Kubo then drops raw leaves for the whole file.
     """
-    if attributes is None or not profile.raw_leaves:
+    if not attributes or not profile.raw_leaves:
         return profile
     return profile.with_options(raw_leaves=False)
 
@@ -100,7 +100,7 @@ def set_attributes(
     the caller (`leaf_profile`).
     """
     if cids.codec_of(root.cid) == cids.RAW:
-        if attributes is None:
+        if not attributes:
             return root
         record = unixfs.file(bytes(load(root.cid, get)), attributes=attributes)
         return put_node([], record, profile, put)

@@ -44,6 +44,10 @@ class Attributes(NamedTuple):
     mode: int | None = None
     mtime: tuple[int, int] | None = None
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to write: a mode of 0 is written as no mode at all."""
+        return bool(self.mode) or self.mtime is not None
+
 
 class Data(NamedTuple):
     """One record. None and 0 are told apart, because a field that is absent has another CID."""
@@ -62,9 +66,7 @@ class Data(NamedTuple):
     @property
     def attributes(self) -> Attributes | None:
         """Permissions and time, or None when the record has neither."""
-        if self.mode is None and self.mtime is None:
-            return None
-        return Attributes(None if self.mode is None else self.mode & MODE_MASK, self.mtime)
+        return Attributes((self.mode or 0) & MODE_MASK or None, self.mtime) or None
 
     def with_attributes(self, attributes: Attributes | None) -> Data:
         """The same record with these attributes and no others. Raises InvalidParameter."""
@@ -77,7 +79,7 @@ class Data(NamedTuple):
             raise InvalidParameter(f"mtime nanoseconds {mtime[1]} are out of range")
         if mtime is not None and not -_SECONDS_LIMIT <= mtime[0] < _SECONDS_LIMIT:
             raise InvalidParameter(f"mtime seconds {mtime[0]} are out of range")
-        # A mode of 0 is written as no mode at all, and a symlink never has one.
+        # A symlink never has a mode.
         return self._replace(mode=None if self.kind is Kind.SYMLINK else mode or None, mtime=mtime)
 
     @property
