@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipld import cid as cids
-from ipld import dagcbor, dagpb, dirdag, filedag, unixfs
+from ipld import dagcbor, dagpb, dirdag, filedag, plaindir, unixfs
 from ipld.block import Block
 from ipld.dirdag import Entry, SizeMemo
 from ipld.errors import InvalidParameter, NotADirectory, RequestError
@@ -105,13 +105,55 @@ def test_directory_made_under_another_profile_is_adopted_by_its_first_edit(
     edited = dirdag.edit(foreign.cid, {b"added": added}, new, dag.get, dag.put)
     assert edited.cid == dirdag.build([*listed, added], new, dag.put, attributes).cid or (
         # One case cannot be seen without reading everything: same shards, other limit.
-        kind_of_block(edited.cid, dag) is Kind.HAMT_SHARD and old.hamt_fanout == new.hamt_fanout
+        kind_of_block(edited.cid, dag) is Kind.HAMT_SHARD
+        and (old.hamt_fanout, old.cid_version) == (new.hamt_fanout, new.cid_version)
     )
 
 
 def kind_of_block(cid: bytes, dag: MemoryDag) -> Kind:
     data = cids.identity_data(cid) if cids.is_identity(cid) else dag.blocks[cid]
     return unixfs.decode(dagpb.decode(data).data).kind
+
+
+@pytest.mark.parametrize(
+    "options", [{"cid_version": 0}, {"hamt_fanout": 16}, {"hash_function": "blake3"}]
+)
+def test_sharded_directory_of_another_version_fanout_or_hash_is_rewritten_whole(options):
+    new = UNIXFS_V1_2025.with_options(hamt_threshold_bytes=1, hamt_fanout=8)
+    content = [entry(b"%d" % index) for index in range(100)]
+    dag = MemoryDag()
+    foreign = dirdag.build(content, new.with_options(**options), dag.put)
+    edited = dirdag.edit(foreign.cid, {b"7": None}, new, dag.get, dag.put)
+    left = [item for item in content if item.name != b"7"]
+    assert edited == dirdag.build(left, new, dag.put)
+
+
+ordinary_entries = st.dictionaries(
+    st.binary(min_size=1, max_size=12) | st.sampled_from([b"n%d" % index for index in range(9)]),
+    st.tuples(
+        st.sampled_from([0, 1, 127, 128, 16_383, 16_384, 1 << 40]), st.sampled_from([LEAF, LEAF_V0])
+    ),
+    max_size=30,
+)
+
+
+@given(ordinary_entries, ordinary_entries, st.sets(st.integers(0, 30)))
+def test_spliced_block_equals_the_encoded_one(before, added, removed):
+    content = {name: entry(name, *target) for name, target in before.items()}
+    changes: dict[bytes, Entry | None] = {
+        name: entry(name, *target) for name, target in added.items()
+    }
+    changes |= dict.fromkeys([name for at, name in enumerate(content) if at in removed])
+    changes |= {b"never there": None}
+    record = Data(Kind.DIRECTORY)
+    spliced = plaindir.splice(plaindir.encode(content.values(), record)[0], changes)
+    merged = {name: item for name, item in (content | changes).items() if item is not None}
+    assert spliced is not None
+    assert (spliced.data, spliced.tsize) == plaindir.encode(merged.values(), record)
+    assert spliced.entry_count == len(merged)
+    assert spliced.label_size_bytes == sum(
+        len(item.name) + len(item.cid) for item in merged.values()
+    )
 
 
 # ------------------------------------------------------------------------------- the limit

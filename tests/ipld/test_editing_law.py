@@ -229,7 +229,7 @@ def read_tree(
 def test_any_history_of_a_tree_has_the_root_of_one_import(base, raw_leaves):
     machine = type("Machine", (EditedTree,), {"base": base.with_options(raw_leaves=raw_leaves)})
     # Each step builds the tree anew, so fewer and longer histories than the profile's.
-    examples = max(15, settings.default.max_examples // 4)
+    examples = max(15, settings().max_examples // 4)
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples, stateful_step_count=30)
     )
