@@ -59,6 +59,7 @@ walk_as() {
     mkdir "$root"
     tar -x -f "$folder/base.tar" -C "$root"
     copy_network "$root"
+    ln -sf ../proc/self/mounts "$root/etc/mtab"  # an installed Debian has it, a bare root does not
     if [[ "$user" != root ]]; then
         chroot "$root" useradd --create-home --home-dir "$home" "$user"
         echo "$user ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/walk"
