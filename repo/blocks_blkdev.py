@@ -94,7 +94,7 @@ class BlkdevBlocks:
                 self._verified.forget(multihash)
 
     def keys(self) -> Iterator[bytes]:
-        for key in self._store.keys():  # noqa: SIM118 - a store is no dict
+        for key in self._store.keys():  # noqa: SIM118  # a store is no dict
             if not key.startswith(_LONG):
                 yield key
                 continue

@@ -105,21 +105,21 @@ class FlatFiles:
         folders: set[str] = set()
         for key, value in items:
             path = self._path(key)
-            folder = os.path.dirname(path)  # noqa: PTH120 - pathlib would be a third of the cost
+            folder = os.path.dirname(path)  # noqa: PTH120  # pathlib would be a third of the cost
             if folder not in self._made:
-                os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as above
+                os.makedirs(folder, exist_ok=True)  # noqa: PTH103  # as above
                 self._made.add(folder)
             folders.add(folder)
             renames.append((path + ".tmp", path))
             self._write(path + ".tmp", value)
         for temporary, path in renames:
-            os.rename(temporary, path)  # noqa: PTH104 - as above
+            os.rename(temporary, path)  # noqa: PTH104  # as above
         if self.synced:
             for folder in folders:
                 self._sync_folder(folder)
 
     def get(self, key: bytes) -> bytes | None:
-        with open(self._path(key), "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        with open(self._path(key), "rb", buffering=0) as file:  # noqa: PTH123  # as above
             return file.read()
 
     def close(self) -> None:
