@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # each test starts a run of its own
 @pytest.fixture
 def run(tmp_path: Path):
     """Runs the text of a test module under the project's settings; gives exit code and output."""
-    (tmp_path / "conftest.py").write_text("from tests.conftest import *  # noqa: F403\n")
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
 
     def run(module: str, *options: str, **environment: str) -> tuple[int, str]:
         (tmp_path / "test_it.py").write_text("import logging, os, pytest, warnings\n" + module)
