@@ -1,5 +1,8 @@
 """`ipfs-mfs mount`: the main job."""
 
+import shutil
+import sys
+
 import click
 
 from ipfs_mfs.api import MountInfo
@@ -56,9 +59,10 @@ def _report(app: App, info: MountInfo) -> None:
     app.output.record(info, f"{info.mountpoint}: {state}, {info.root}, CID {info.cid}")
     if not info.created:
         return
+    program = "ipfs-mfs" if shutil.which("ipfs-mfs") else sys.argv[0]
     app.output.note(
         "Three things to try:\n"
         f"  cp -a /usr/include {info.mountpoint}/\n"
         f"  getfattr --only-values -n ipfs.cid {info.mountpoint}/include\n"
-        "  ipfs-mfs root snapshot main first && ipfs-mfs ls main@first"
+        f"  {program} root snapshot main first && {program} ls main@first"
     )
