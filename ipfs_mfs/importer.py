@@ -95,7 +95,9 @@ class Importer:
         self._threads = min(_HASHING_THREADS_MAX, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
 
-    def add(self, paths: Sequence[str | bytes], stdin: BinaryIO | None = None) -> Iterator[Event]:
+    def add(
+        self, paths: Sequence[str | bytes], stdin: BinaryIO | None = None
+    ) -> Generator[Event, None, None]:
         """Add every path; `-` is `stdin`. Arguments are taken in order of their last component.
 
         Raises BadOption, WrongKind, and OSError that names the path.
