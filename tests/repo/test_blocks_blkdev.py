@@ -8,11 +8,9 @@ from blkdev.device import RamDevice
 from blkdev.device_file import FileDevice
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
-from ipld import cid as cids
 from ipld.block import Block
 from repo.backend_blkdev import BlkdevBackend
-from repo.errors import BlockDamaged, StoreFailed
-from tests.suites.blocks_suite import TIGHT_BYTES, StoreSuite, block_of, blocks_of
+from tests.suites.blocks_suite import TIGHT_BYTES, StoreSuite
 
 DEVICE_SIZE_BYTES = 256 << 20
 SEGMENT_SIZE_BYTES = 8 << 20

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blkdev.device import RamDevice
+from blkdev.store import Store
 from ipld import cid as cids
 from ipld import dagcbor, walk
 from ipld import multihash as multihashes
@@ -25,8 +27,22 @@ def backend():
     return MemoryBackend()
 
 
+def on_device() -> Repo:
+    device = RamDevice(20 << 20)
+    Store.format(device, segment_size_bytes=256 << 10)
+    return Repo.open_blkdev(Store.open(device, verify_reads=False))
+
+
+@pytest.fixture(params=[Repo.in_memory, on_device], ids=["memory", "device"])
+def repo(request):
+    repo = request.param()
+    yield repo
+    repo.close()
+
+
 @pytest.fixture
-def repo(backend):
+def memory(backend):
+    """For tests that reach behind the repository."""
     return Repo.in_memory(backend)
 
 
@@ -212,23 +228,23 @@ def test_list_of_missing_blocks_is_bounded_but_counted(repo):
     assert len(report.missing) == 100
 
 
-def test_damaged_node_stops_gc_before_it_frees_anything(repo, backend):
+def test_damaged_node_stops_gc_before_it_frees_anything(memory, backend):
     root, alive = tree("alive")
     dead = leaf("dead")
-    repo.put_many([*alive, dead])
-    repo.refs.update({"a": Ref(links=(root.cid,))})
+    memory.put_many([*alive, dead])
+    memory.refs.update({"a": Ref(links=(root.cid,))})
     backend.blocks.damage(root.cid, b"rotten")
     with pytest.raises(BlockDamaged):
-        repo.gc()
-    assert all(present(repo, [*alive, dead]))
+        memory.gc()
+    assert all(present(memory, [*alive, dead]))
 
 
-def test_damaged_leaf_does_not_matter_to_gc(repo, backend):
+def test_damaged_leaf_does_not_matter_to_gc(memory, backend):
     root, alive = tree("alive")
-    repo.put_many([*alive, leaf("dead")])
-    repo.refs.update({"a": Ref(links=(root.cid,))})
+    memory.put_many([*alive, leaf("dead")])
+    memory.refs.update({"a": Ref(links=(root.cid,))})
     backend.blocks.damage(alive[0].cid, b"rotten")
-    assert repo.gc().freed_count == 1
+    assert memory.gc().freed_count == 1
 
 
 def test_link_of_an_unknown_kind_stops_gc(repo):
@@ -245,22 +261,22 @@ def test_link_of_an_unknown_kind_stops_gc(repo):
     assert repo.has(child.cid)
 
 
-def test_damaged_ref_stops_gc(repo, backend):
-    repo.put(leaf("dead"))
+def test_damaged_ref_stops_gc(memory, backend):
+    memory.put(leaf("dead"))
     backend.names.set_names({b"root/bad": b"\xff"})
     with pytest.raises(RefDamaged):
-        repo.gc()
-    assert repo.has(leaf("dead").cid)
+        memory.gc()
+    assert memory.has(leaf("dead").cid)
 
 
-def test_gc_works_again_after_it_was_stopped(repo, backend):
-    repo.put(leaf("dead"))
+def test_gc_works_again_after_it_was_stopped(memory, backend):
+    memory.put(leaf("dead"))
     backend.names.set_names({b"root/bad": b"\xff"})
     with pytest.raises(RefDamaged):
-        repo.gc()
+        memory.gc()
     backend.names.set_names({b"root/bad": None})
-    assert repo.gc().freed_count == 1
-    assert not repo.leases.is_any_open()
+    assert memory.gc().freed_count == 1
+    assert not memory.leases.is_any_open()
 
 
 def test_fingerprints_that_collide_keep_garbage(repo):
@@ -295,12 +311,12 @@ def test_progress_is_reported_for_both_phases(repo):
     assert seen[-1] == ("sweep", 3000, 3000)
 
 
-def test_what_gc_freed_stays_freed_after_a_crash(repo, backend):
-    repo.put_many([leaf("alive"), leaf("dead")])
-    repo.refs.update({"a": Ref(links=(leaf("alive").cid,))})
-    repo.gc()
+def test_what_gc_freed_stays_freed_after_a_crash(memory, backend):
+    memory.put_many([leaf("alive"), leaf("dead")])
+    memory.refs.update({"a": Ref(links=(leaf("alive").cid,))})
+    memory.gc()
     backend.crash()
-    assert present(repo, [leaf("alive"), leaf("dead")]) == [True, False]
+    assert present(memory, [leaf("alive"), leaf("dead")]) == [True, False]
 
 
 # ------------------------------------------------------------------------------ beside writers
@@ -437,10 +453,9 @@ def complete(repo: Repo, root: bytes) -> bool:
     return True
 
 
-def test_writers_beside_a_running_gc_never_lose_a_block():
+def test_writers_beside_a_running_gc_never_lose_a_block(repo):
     """Four writers build trees out of a small set of blocks, so that most are stored again while
     they look like garbage; gc runs without a pause."""
-    repo = Repo.in_memory()
     stop = threading.Event()
     broken: list[object] = []
 
