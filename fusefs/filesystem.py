@@ -83,6 +83,18 @@ class FileSystem:
         self._removed: dict[int, DirectoryHandle] = {}
         """Removed directories that the kernel still knows, each opened once."""
 
+    # -------------------------------------------------------------------- what a call may cost
+
+    def inode_waits(self, inode: int) -> bool:
+        """Whether a call on this inode is known to take long. A hint, false for unknown ones."""
+        branch = self._views.branches.get(inode >> INO_BITS)
+        return branch is not None and branch.tree.would_wait
+
+    def handle_waits(self, fh: int) -> bool:
+        """The same for a handle."""
+        branch = self._handles.branch(fh)
+        return branch is not None and branch.tree.would_wait
+
     # ------------------------------------------------------------------- names and attributes
 
     def lookup(self, parent: int, name: bytes) -> Stat:
@@ -282,10 +294,9 @@ class FileSystem:
         handle = self._handles.directory(fh)
         handle.branch.tree.fsync(handle.ino)
 
-    def statfs(self) -> StatFs:
-        """Of the root shown, or of the whole store where all are."""
-        branch = self._views.branches[0]
-        return self._roots.statfs() if branch.virtual else branch.tree.statfs()
+    def statfs(self, inode: int) -> StatFs:
+        """Of the root that the inode is in, or of the whole store where all are."""
+        return self._views.locate(inode)[0].tree.statfs()
 
     # ------------------------------------------------------------------ extended attributes
 

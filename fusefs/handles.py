@@ -88,6 +88,11 @@ class Handles:
             raise StaleInode("the root of this directory was replaced or dropped (open it again)")
         return handle
 
+    def branch(self, number: int) -> Branch | None:
+        """Where a handle lives; None for one that is not open."""
+        handle = self._open.get(number)
+        return None if handle is None else handle.branch
+
     def remove(self, number: int) -> Handle:
         """Raises BadHandle."""
         handle = self._open.pop(number, None)

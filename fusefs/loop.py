@@ -203,7 +203,7 @@ class Loop:
         # Whoever appends to `_soon` looks at `_sleeping` afterwards, so one of the two sees the
         # other: either nothing is slept through, or the wake-up is written.
         self._sleeping = True
-        timeout_ms = None
+        timeout_ms: float | None = None
         if self._soon:
             timeout_ms = 0
         elif self._calls:

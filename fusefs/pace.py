@@ -11,7 +11,10 @@ Invariant: a kind of call that keeps being slow keeps out of the loop: only one 
 
 from __future__ import annotations
 
-SLOW_S = 0.002
+from collections.abc import Callable
+
+SLOW_S = 0.005
+"""Above what the scheduler of a busy machine takes away in one go, below a disk's seek."""
 THREADED_AFTER_SLOW = 64
 
 
@@ -21,26 +24,33 @@ class Pace:
     Called from the event loop only; a worker's time is reported by the loop after the call.
     """
 
-    __slots__ = ("always_threaded", "deadline_s", "name", "slow_count", "threaded_left")
+    __slots__ = ("_would_wait", "always_threaded", "deadline_s", "name", "threaded_left")
 
-    def __init__(self, name: str, deadline_s: float, *, always_threaded: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        deadline_s: float,
+        would_wait: Callable[[int], bool],
+        *,
+        always_threaded: bool = False,
+    ) -> None:
         self.name = name
         self.deadline_s = deadline_s
         self.always_threaded = always_threaded
+        self._would_wait = would_wait
+        """Asked with the call's inode or handle: is it known already that it will take long?"""
         self.threaded_left = 0
-        self.slow_count = 0
 
-    def goes_to_thread(self) -> bool:
-        """Decide for one call, which must then be made."""
+    def goes_to_thread(self, subject: int) -> bool:
+        """Decide for one call on an inode or handle, which must then be made."""
         if self.always_threaded:
             return True
-        if not self.threaded_left:
-            return False
-        self.threaded_left -= 1
-        return True
+        if self.threaded_left:
+            self.threaded_left -= 1
+            return True
+        return self._would_wait(subject)
 
     def took(self, duration_s: float) -> None:
         """Report how long one call worked."""
         if duration_s > SLOW_S:
-            self.slow_count += 1
             self.threaded_left = THREADED_AFTER_SLOW

@@ -18,7 +18,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import pyfuse3
 from pyfuse3 import (
@@ -31,7 +31,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from fusefs.attrs import BLOCK_SIZE_HINT_BYTES, STATFS_BLOCK_BYTES
+from fusefs.attrs import BLOCK_SIZE_HINT_BYTES, STATFS_BLOCK_BYTES, TOP_INODE
 from fusefs.errno import errno_of
 from fusefs.errors import HandlerTimedOut
 from fusefs.filesystem import FileSystem
@@ -66,7 +66,7 @@ class Counters:
         self.timeouts = 0
 
 
-class _Outcome:
+class _Outcome(Generic[T]):
     """What a worker's call came to, and whether anybody still waits for it.
 
     Whoever comes second, the worker or the deadline, finds out under the lock; so a handle opened
@@ -81,7 +81,7 @@ class _Outcome:
         self.lock = threading.Lock()
         self.abandoned = False
         self.done = False
-        self.value: object = None
+        self.value: T | None = None
 
 
 class Transport(pyfuse3.Operations):
@@ -95,33 +95,42 @@ class Transport(pyfuse3.Operations):
         self.counters = Counters()
         self._fs = filesystem
         self._loop = loop
-        waits = filesystem.write_waits
-        self._lookup = Pace("lookup", DEADLINE_S)
-        self._attributes = Pace("attributes", DEADLINE_S)
-        self._names = Pace("names", DEADLINE_S)
-        self._open = Pace("open", DEADLINE_S)
-        self._close = Pace("close", SYNC_DEADLINE_S, always_threaded=filesystem.close_waits)
-        self._small_read = Pace("read", DEADLINE_S)
-        self._big_read = Pace("read", DEADLINE_S, always_threaded=True)
-        self._small_write = Pace("write", SYNC_DEADLINE_S, always_threaded=waits)
-        self._big_write = Pace("write", SYNC_DEADLINE_S, always_threaded=True)
+        of_inode, of_handle = filesystem.inode_waits, filesystem.handle_waits
+        waits, closes = filesystem.write_waits, filesystem.close_waits
+        self._lookup = Pace("lookup", DEADLINE_S, of_inode)
+        self._attributes = Pace("attributes", DEADLINE_S, of_inode)
+        self._names = Pace("names", SYNC_DEADLINE_S, of_inode)
+        self._open = Pace("open", SYNC_DEADLINE_S, of_inode)
+        self._close = Pace("close", SYNC_DEADLINE_S, of_handle, always_threaded=closes)
+        self._small_read = Pace("read", DEADLINE_S, of_handle)
+        self._big_read = Pace("read", DEADLINE_S, of_handle, always_threaded=True)
+        self._small_write = Pace("write", SYNC_DEADLINE_S, of_handle, always_threaded=waits)
+        self._big_write = Pace("write", SYNC_DEADLINE_S, of_handle, always_threaded=True)
         self._list_count = LIST_COUNT_MIN
-        self._list = Pace("readdir", DEADLINE_S)
-        self._sync = Pace("fsync", SYNC_DEADLINE_S, always_threaded=True)
-        self._facts = Pace("facts", SYNC_DEADLINE_S, always_threaded=True)
+        self._list = Pace("readdir", DEADLINE_S, of_handle)
+        self._sync = Pace("fsync", SYNC_DEADLINE_S, of_handle, always_threaded=True)
+        self._facts = Pace("facts", SYNC_DEADLINE_S, of_inode, always_threaded=True)
 
     # ------------------------------------------------------------------- running a call
 
     async def _call(
-        self, pace: Pace, function: Callable[..., T], *args: object, undo: object = None
+        self,
+        pace: Pace,
+        function: Callable[..., T],
+        subject: int,
+        *args: object,
+        undo: Callable[[T], object] | None = None,
     ) -> T:
-        """Run `function(*args)` where `pace` says; every failure comes out as FUSEError."""
+        """Run `function(subject, *args)` where `pace` says; every failure comes out as FUSEError.
+
+        `undo` takes back a result that came too late for its caller.
+        """
         try:
-            if pace.goes_to_thread():
-                return await self._in_thread(pace, function, args, undo)
+            if pace.goes_to_thread(subject):
+                return await self._in_thread(pace, lambda: function(subject, *args), undo)
             started = perf_counter()
             try:
-                return function(*args)
+                return function(subject, *args)
             finally:
                 pace.took(perf_counter() - started)
         except Exception as error:  # noqa: BLE001  # the edge: nothing else may reach pyfuse3
@@ -136,22 +145,22 @@ class Transport(pyfuse3.Operations):
         return errno.EIO
 
     async def _in_thread(
-        self, pace: Pace, function: Callable[..., T], args: tuple[object, ...], undo: object
+        self, pace: Pace, function: Callable[[], T], undo: Callable[[T], object] | None
     ) -> T:
-        outcome = _Outcome()
+        outcome: _Outcome[T] = _Outcome()
 
         def work() -> None:
             started = perf_counter()
             try:
-                outcome.value = function(*args)
+                outcome.value = function()
             except Exception as error:  # noqa: BLE001  # `_call` looks at it in the loop's thread
                 outcome.error = error
             outcome.duration_s = perf_counter() - started
             with outcome.lock:
                 outcome.done = True
                 late = outcome.abandoned
-            if late and outcome.error is None and callable(undo):
-                undo(outcome.value)
+            if late and outcome.error is None and undo is not None:
+                undo(cast(T, outcome.value))
 
         await self._loop.in_thread(work, pace.deadline_s)
         with outcome.lock:
@@ -350,7 +359,7 @@ class Transport(pyfuse3.Operations):
         await self._call(self._sync, self._fs.fsyncdir, fh)
 
     async def statfs(self, _ctx: RequestContext) -> StatvfsData:
-        facts = await self._call(self._attributes, self._fs.statfs)
+        facts = await self._call(self._attributes, self._fs.statfs, TOP_INODE)
         reply = StatvfsData()
         reply.f_bsize = reply.f_frsize = STATFS_BLOCK_BYTES
         reply.f_blocks = facts.total_bytes // STATFS_BLOCK_BYTES

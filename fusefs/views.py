@@ -88,7 +88,7 @@ class Views:
         self._generations: dict[int, int] = {}
         self._snapshot_indexes: dict[tuple[int, str], int] = {}
         self._next_snapshot_index = FIRST_SNAPSHOT_INDEX
-        self._virtual = VirtualTree(self._list_virtual)
+        self._virtual = VirtualTree(self._list_virtual, roots.statfs)
         self.branches: dict[int, Branch] = {
             VIRTUAL_INDEX: Branch(VIRTUAL_INDEX, self._virtual, options)
         }

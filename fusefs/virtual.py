@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from fusefs.attrs import virtual_directory
 from fusefs.errors import NoSuchAttribute, NoSuchName, OperationNotPermitted
-from mfs.node import Stat
+from mfs.node import Stat, StatFs
 
 Listing = list[tuple[bytes, int, int]]
 
@@ -23,9 +23,11 @@ class VirtualTree:
     """All virtual directories of one mount. `children` lists one, by its inode."""
 
     read_only = True
+    would_wait = False
 
-    def __init__(self, children: Callable[[int], Listing]) -> None:
+    def __init__(self, children: Callable[[int], Listing], room: Callable[[], StatFs]) -> None:
         self._children = children
+        self._room = room
         self._made_ns = time.time_ns()
         self._uid, self._gid = os.geteuid(), os.getegid()
 
@@ -47,6 +49,10 @@ class VirtualTree:
 
     def fsync(self, ino: int) -> None:
         """Nothing here is ever dirty."""
+
+    def statfs(self) -> StatFs:
+        """Of the whole store: no root is meant."""
+        return self._room()
 
     def listxattr(self, ino: int) -> list[bytes]:  # noqa: ARG002  # a tree's signature
         return []

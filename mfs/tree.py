@@ -56,6 +56,17 @@ class Tree:
         """Changes when a restore gave the inode numbers another meaning."""
         return self._core.head.generation
 
+    @property
+    def would_wait(self) -> bool:
+        """Whether a call made now may take long: a flush is due, or another thread has the lock.
+
+        A hint for callers that must not wait; needs no lock.
+        """
+        if pressure.is_high(self._core) or not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
+
     # ---------------------------------------------------------------------------------- names
 
     def lookup(self, parent: int, name: bytes) -> Stat:

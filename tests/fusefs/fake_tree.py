@@ -45,7 +45,7 @@ class FakeTree:
     def __init__(self, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self.atime = True
-        self.is_pressed = False
+        self.would_wait = False
         self._numbers = itertools.count(2)
         self.nodes = {1: Node(1, modes.S_IFDIR | 0o755, 0, 0)}
         self.faults: dict[bytes, Callable[[], None]] = {}

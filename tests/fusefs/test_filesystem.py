@@ -430,7 +430,7 @@ def test_the_list_of_roots_can_be_looked_at_like_any_directory(all_fs):
     fails(errno.ENODATA, all_fs.getxattr, 1, b"user.a")
     fails(errno.ENODATA, all_fs.getxattr, 1, b"ipfs.cid")
     all_fs.fsyncdir(all_fs.opendir(1))
-    assert all_fs.statfs().total_bytes > 0
+    assert all_fs.statfs(1).total_bytes > 0
 
 
 def test_a_root_that_does_not_exist_is_no_entry(all_fs):
