@@ -24,6 +24,7 @@ from mfs.content import Layer
 from mfs.core import Core
 from mfs.errors import JournalDamaged, NewerFormat, NoSpace
 from mfs.flush import flush
+from mfs.pressure import has_room_twice
 from mfs.node import Inode
 from repo.errors import StoreFull
 
@@ -31,7 +32,8 @@ FORMAT_VERSION = 1
 RECORD_SIZE_BYTES = 1 << 20
 """A record is closed once it is this large; with its last item it stays below 4 MiB."""
 BATCH_SIZE_MAX_BYTES = 16 << 20
-"""More than this is flushed instead: written as blocks, it is written once."""
+"""More than this is flushed instead: written as blocks, it is written once. So is what the store has
+no room for twice, in the journal and then as blocks."""
 
 TOTALS, ROW, CUT, LEAF, BYTES = range(5)
 """What an item is about; the first element of each."""
@@ -46,7 +48,9 @@ def commit(core: Core) -> None:
     """
     with core.durability:
         with core.lock:
-            too_much = core.must_flush or _fresh_size(core) > BATCH_SIZE_MAX_BYTES
+            size = _fresh_size(core)
+            too_much = core.must_flush or size > BATCH_SIZE_MAX_BYTES
+            too_much = too_much or not has_room_twice(core, size)
             items = [] if too_much else _capture(core)
         if too_much:
             flush(core)

@@ -12,6 +12,7 @@ from mfs.errors import NoSpace, QuotaExceeded
 from mfs.flush import flush
 from mfs.node import StatFs
 from mfs.posix import NAME_SIZE_MAX_BYTES
+from repo.interface import BlockStats
 
 UNFLUSHED_MAX_BYTES = 64 << 20
 UNFLUSHED_INODES_MAX = 20_000
@@ -53,12 +54,23 @@ def check_room(core: Core, length: int) -> None:
     if stats.free_bytes is None:
         core.room_bytes = _GRANT_BYTES
         return
-    reserve = min(_RESERVE_MAX_BYTES, (stats.capacity_bytes or 0) // _RESERVE_DIVISOR)
-    room = stats.free_bytes - reserve - core.memory_bytes
+    room = stats.free_bytes - _reserve(stats) - core.memory_bytes
     if room < length:
         core.room_bytes = 0
         raise NoSpace
     core.room_bytes = min(room - length, _GRANT_BYTES)
+
+
+def has_room_twice(core: Core, batch_bytes: int) -> bool:
+    """Whether a batch may go to the journal and leave room for the flush of what it has."""
+    stats = core.repo.blocks.stats()
+    if stats.free_bytes is None:
+        return True
+    return stats.free_bytes - batch_bytes - _reserve(stats) // 2 >= core.memory_bytes
+
+
+def _reserve(stats: BlockStats) -> int:
+    return min(_RESERVE_MAX_BYTES, (stats.capacity_bytes or 0) // _RESERVE_DIVISOR)
 
 
 def check_quota(core: Core, growth: int) -> None:
