@@ -57,7 +57,7 @@ class Checker:
         self._volume = volume
         self._catalog = catalog
         self._report = CheckReport()
-        self._unseen = {location: b"" for location in catalog.live_locations()}
+        self._unseen = dict.fromkeys(catalog.live_locations(), b"")
         self._live_bytes: dict[int, int] = {}
 
     def run(self) -> CheckReport:
@@ -72,7 +72,7 @@ class Checker:
             counted = self._live_bytes.get(segment.slot, 0)
             if counted != segment.live_bytes:
                 self._find(
-                    f"segment {segment.slot} has {counted} live bytes, {segment.live_bytes} counted",
+                    f"segment {segment.slot}: {counted} live bytes, {segment.live_bytes} counted",
                     self._device_offset(segment.slot, 0),
                 )
         self._report.live_bytes = sum(self._live_bytes.values())

@@ -26,7 +26,7 @@ from blkdev import superblock
 from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.index import SHARD_COUNT, Index
 from blkdev.log import DATA, Log
-from blkdev.segment import Volume, encode_header
+from blkdev.segment import Volume
 
 _SHARD = Struct("<II")
 _SLOT = Struct("<I")
@@ -230,6 +230,10 @@ class Checkpointer:
         self._slots = slots
         self._log_bytes_then = -replayed_bytes
 
+    @property
+    def segment_count(self) -> int:
+        return len(self._slots)
+
     def is_due(self) -> bool:
         """Whether a replay from the last one would take long enough to pay for another, and
         there is space for it.
@@ -263,8 +267,7 @@ class Checkpointer:
                 log.reuse_count += 1
             sequence = log.take_segment_sequence()
         for slot, part in pages(self._volume, taken, slots):
-            header = log.segment_header(fmt.SEGMENT_CHECKPOINT, slot, sequence)
-            log.write_pages(slot, 0, [encode_header(header, self._volume.seed), part])
+            log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [part])
         log.sync()
         self._point_at(slots, sequence)
         self._log_bytes_then = log.written_bytes
@@ -283,7 +286,6 @@ class Checkpointer:
         self.update_superblock(checkpoint_slot=first, checkpoint_sequence=sequence)
         if old:
             self._log.wipe(old)
-            self._log.sync()
             with self._log.write_lock, self._log.state_lock:
                 self._catalog.free.extend(old)
 

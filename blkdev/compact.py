@@ -297,7 +297,6 @@ class Compactor:
             return 0
         self._checkpointer.drop()
         log.wipe([item.segment.slot for item in ready])
-        log.sync()
         with log.write_lock, log.state_lock:
             for item in ready:
                 catalog.close_segment(item.segment)

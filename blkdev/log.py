@@ -283,52 +283,58 @@ class Log:
         self.guarded(lambda: self._volume.device.write(at, buffers))
         self.written_bytes += sum(len(buffer) for buffer in buffers)
 
-    def wipe(self, slots: Iterable[int], stale_footer_slot: int | None = None) -> None:
-        """Mark segments free; durable with the next sync. Header, first group and footer go, so
-        that whatever a crash tears no half of them can bring the segment back.
+    def wipe(self, slots: Sequence[int]) -> None:
+        """Mark segments free, durably. First the headers alone, so that a crash leaves each
+        segment either free or whole; then first group and footer, so that a torn header of the
+        slot's next use cannot bring it back.
         """
-        last_page = self._volume.geometry.segment_size_bytes - PAGE_SIZE_BYTES
+        if not slots:
+            return
         with self.state_lock:
             self.reuse_count += 1
         for slot in slots:
-            header = encode_header(self.segment_header(SEGMENT_FREE, slot, 0), self._volume.seed)
-            self.write_pages(slot, 0, [header, bytes(PAGE_SIZE_BYTES)])
-            self.write_pages(slot, last_page, [bytes(PAGE_SIZE_BYTES)])
-        if stale_footer_slot is not None:
-            self.write_pages(stale_footer_slot, last_page, [bytes(PAGE_SIZE_BYTES)])
+            self.write_header(SEGMENT_FREE, slot, 0, 0)
+        self.sync()
+        for slot in slots:
+            self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(PAGE_SIZE_BYTES)])
+            self.wipe_footer(slot)
+        self.sync()
+
+    def wipe_footer(self, slot: int) -> None:
+        end = self._volume.geometry.segment_size_bytes
+        self.write_pages(slot, end - PAGE_SIZE_BYTES, [bytes(PAGE_SIZE_BYTES)])
 
     def _seal(self) -> None:
-        """End the active segment with the summary that makes a rebuild cheap."""
-        segment = self._active
-        if segment is None:
-            return
+        if self._active is not None:
+            self.seal_segment(self._active, self.entries, self.written_group)
+        self._active = None
+
+    def seal_segment(self, segment: Segment, entries: array[int], last_group: int) -> None:
+        """End a segment with the summary that makes a rebuild cheap."""
         footer = SegmentFooter(
             magic=b"",
             checksum=0,
             slot=segment.slot,
             sequence=segment.sequence,
-            last_group=self.written_group,
+            last_group=last_group,
             durable_group=self.durable_group,
-            entry_count=len(self.entries) >> 1,
+            entry_count=len(entries) >> 1,
             groups_end=segment.end,
             summary_checksum=0,
             epoch=self._epoch,
             next_sequence=self.next_sequence,
         )
-        packed = encode_summary(self.entries, footer, self._volume.seed)
-        self.write_pages(
-            segment.slot, self._volume.geometry.segment_size_bytes - len(packed), [packed]
-        )
+        packed = encode_summary(entries, footer, self._volume.seed)
+        end = self._volume.geometry.segment_size_bytes
+        self.write_pages(segment.slot, end - len(packed), [packed])
         segment.sealed = True
-        self._active = None
 
     def _open_segment(self) -> None:
         with self.state_lock:
             slot = self._catalog.free.popleft()
             self.reuse_count += 1
         sequence = self.take_segment_sequence()
-        header = self.segment_header(SEGMENT_LOG, slot, sequence)
-        self.write_pages(slot, 0, [encode_header(header, self._volume.seed)])
+        self.write_header(SEGMENT_LOG, slot, sequence, self.written_group + 1)
         with self.state_lock:
             self._active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
         self.entries = array("Q")
@@ -338,18 +344,22 @@ class Log:
         self.next_segment_sequence += 1
         return self.next_segment_sequence - 1
 
-    def segment_header(self, kind: int, slot: int, sequence: int) -> SegmentHeader:
-        return SegmentHeader(
+    def write_header(
+        self, kind: int, slot: int, sequence: int, first_group: int, after: Sequence[bytes] = ()
+    ) -> None:
+        """Write a segment's header page and what follows it, whole pages."""
+        header = SegmentHeader(
             magic=b"",
             checksum=0,
             kind=kind,
             slot=slot,
             epoch=self._epoch,
             sequence=sequence,
-            first_group=self.written_group + 1,
+            first_group=first_group,
             durable_group=self.durable_group,
             uuid=self._volume.uuid,
         )
+        self.write_pages(slot, 0, [encode_header(header, self._volume.seed), *after])
 
     @property
     def staged_bytes(self) -> int:

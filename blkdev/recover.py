@@ -67,16 +67,34 @@ class Report:
 
 
 @dataclass
+class Unsealed:
+    """A segment that is full but whose footer is lost or damaged."""
+
+    segment: Segment
+    entries: array[int]
+    last_group: int
+
+
+@dataclass
+class Repairs:
+    """What must be put in order on the device before anything new is written to it."""
+
+    garbage_slots: list[int] = field(default_factory=list)
+    stale_footer_slot: int | None = None
+    unsealed: list[Unsealed] = field(default_factory=list)
+    headers: list[tuple[Segment, int]] = field(default_factory=list)
+
+
+@dataclass
 class Recovered:
-    """A store's state, and what must be cleaned up on the device before it is written to."""
+    """A store's state, and what is left to repair."""
 
     catalog: Catalog
     tail: Tail
     epoch: int
-    garbage_slots: list[int]
-    stale_footer_slot: int | None
     checkpoint_slots: tuple[int, ...]
     report: Report
+    repairs: Repairs
 
 
 @dataclass
@@ -251,26 +269,25 @@ def recover(volume: Volume, block: Superblock) -> Recovered:
         replay.next_sequence = loaded.head.next_sequence
         replay.report.from_checkpoint = True
     active, entries = scan.replay(replay)
-    stale_footer = None
+    repairs = scan.repairs
     footer = identities[active.slot].footer if active is not None else None
     if active is not None and footer is not None:
         if footer.last_group == replay.last:
             active.sealed, active = True, None
         else:
-            stale_footer = active.slot
+            repairs.stale_footer_slot = active.slot
     checkpoint_slots = loaded.slots if loaded is not None else ()
-    garbage = scan.garbage(checkpoint_slots)
-    taken = {*scan.catalog.segments, *garbage, *checkpoint_slots}
+    repairs.garbage_slots = scan.garbage(checkpoint_slots)
+    taken = {*scan.catalog.segments, *repairs.garbage_slots, *checkpoint_slots}
     scan.catalog.free.extend(slot for slot in range(len(identities)) if slot not in taken)
     newest = max(identity.sequence for identity in identities)
     return Recovered(
         catalog=scan.catalog,
         tail=Tail(replay.last, replay.next_sequence, newest + 1, active, entries),
         epoch=max(block.epoch, replay.epoch),
-        garbage_slots=garbage,
-        stale_footer_slot=stale_footer,
         checkpoint_slots=checkpoint_slots,
         report=replay.report,
+        repairs=repairs,
     )
 
 
@@ -285,7 +302,7 @@ def _as_closed(volume: Volume, block: Superblock, loaded: Loaded) -> Recovered:
     following = head.next_segment_sequence + 1
     tail = Tail(head.group, head.next_sequence, following, active, loaded.entries)
     report = Report(from_checkpoint=True)
-    return Recovered(catalog, tail, block.epoch, [], None, loaded.slots, report)
+    return Recovered(catalog, tail, block.epoch, loaded.slots, report, Repairs())
 
 
 def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
@@ -317,6 +334,7 @@ class _Scan:
         self.active: Segment | None = None
         if loaded is not None:
             self.active = self.catalog.by_sequence.get(loaded.head.tail_sequence)
+        self.repairs = Repairs()
         self.durable = self._survey()
 
     def _survey(self) -> int:
@@ -352,25 +370,31 @@ class _Scan:
         active = self.active
         entries = self._loaded.entries if self._loaded is not None else array("Q")
         for found in self._logs:
+            resumed = active is not None and found.slot == active.slot
+            if active is not None and not resumed:
+                self._full(active, entries, replay.last)
+                active = None
             if self._has_summary(found, self.durable):
-                if active is not None:
-                    active.sealed = True
                 if replay.segment_by_summary(found):
-                    active, entries = None, array("Q")
                     continue
                 found.groups = list(self._headers(found))
                 replay.damaged(found.slot)
-            replay.entries = entries if found.slot == getattr(active, "slot", None) else array("Q")
+            replay.entries = entries if resumed else array("Q")
             segment, proceed = replay.segment_by_groups(found)
-            if segment is not None and segment is not active:
-                if active is not None:
-                    active.sealed = True
-                active = segment
             if segment is not None:
-                entries = replay.entries
+                active, entries = segment, replay.entries
+                if not found.identity.whole:
+                    self.repairs.headers.append((segment, found.identity.first_group))
             if not proceed:
                 break
         return active, entries
+
+    def _full(self, segment: Segment, entries: array[int], last_group: int) -> None:
+        """Later segments follow this one, so it takes no more records."""
+        segment.sealed = True
+        footer = self.identities[segment.slot].footer
+        if footer is None or footer.last_group != last_group:
+            self.repairs.unsealed.append(Unsealed(segment, entries, last_group))
 
     def garbage(self, checkpoint_slots: tuple[int, ...]) -> list[int]:
         """Slots that hold something no longer part of the store: a dropped tail, a segment whose

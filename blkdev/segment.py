@@ -61,13 +61,16 @@ class Record(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What a slot holds. `footer` is that of this very segment, else None."""
+    """What a slot holds. `footer` is that of this very segment, else None; `whole` is False when
+    the header page is damaged and something else told.
+    """
 
     kind: int
     sequence: int
     durable_group: int
     first_group: int
     footer: SegmentFooter | None
+    whole: bool = True
 
 
 FREE = Identity(SEGMENT_FREE, 0, 0, 0, None)
@@ -155,8 +158,9 @@ def identify(volume: Volume, slot: int) -> Identity:
     if first is None or (footer is not None and footer.sequence != first.segment_sequence):
         if footer is None:
             return FREE
-        return Identity(SEGMENT_LOG, footer.sequence, footer.durable_group, 0, footer)
-    return Identity(SEGMENT_LOG, first.segment_sequence, first.durable_group, first.number, footer)
+        return Identity(SEGMENT_LOG, footer.sequence, footer.durable_group, 0, footer, False)
+    sequence, durable = first.segment_sequence, first.durable_group
+    return Identity(SEGMENT_LOG, sequence, durable, first.number, footer, False)
 
 
 def read_group_header(volume: Volume, slot: int, offset: int) -> GroupHeader | None:

@@ -54,6 +54,7 @@ from blkdev.format import (
     NAME_VALUE_SIZE_MAX_BYTES,
     NO_SLOT,
     PAGE_SIZE_BYTES,
+    SEGMENT_LOG,
     SEGMENT_SIZE_DEFAULT_BYTES,
     SEGMENT_SIZE_MIN_BYTES,
     TOMBSTONE,
@@ -95,6 +96,7 @@ class StoreStats:
     segment_size_bytes: int
     segments: int
     segments_free: int
+    segments_checkpoint: int
     index_bytes: int
     staged_bytes: int
     written_bytes: int
@@ -239,9 +241,16 @@ class Store:
 
     def _begin(self, recovered: Recovered) -> None:
         """Make recovery's findings durable before anything new is written."""
-        self._log.wipe(recovered.garbage_slots, recovered.stale_footer_slot)
+        log, repairs = self._log, recovered.repairs
+        if repairs.stale_footer_slot is not None:
+            log.wipe_footer(repairs.stale_footer_slot)
+        log.wipe(repairs.garbage_slots)
+        for full in repairs.unsealed:
+            log.seal_segment(full.segment, full.entries, full.last_group)
+        for segment, first_group in repairs.headers:
+            log.write_header(SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.free.extend(recovered.garbage_slots)
+        self._catalog.free.extend(repairs.garbage_slots)
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing."""
@@ -601,6 +610,16 @@ class Store:
         self._check_writable()
         self._log.write_out()
 
+    def checkpoint(self) -> bool:
+        """Write a snapshot of the index, so that the next open is quick even after a crash. The
+        store does it by itself now and then. False when too little space is free.
+
+        Raises StoreReadOnly.
+        """
+        self._check_writable()
+        with self._maintenance_lock:
+            return self._checkpointer.write()
+
     def check(self) -> CheckReport:
         """Read and verify everything; writers and compaction wait meanwhile. Reports damage by
         key and device offset and changes nothing but staging: what is staged is written first.
@@ -635,6 +654,7 @@ class Store:
                 segment_size_bytes=size,
                 segments=self.geometry.segment_count,
                 segments_free=free,
+                segments_checkpoint=self._checkpointer.segment_count,
                 index_bytes=catalog.index.size_bytes,
                 staged_bytes=staged,
                 written_bytes=log.written_bytes,

@@ -1,0 +1,176 @@
+"""Operations whose crashes are enumerated, each with the steps it adds to the expected states."""
+
+import random
+from collections.abc import Callable
+
+from blkdev.device import RamDevice
+from blkdev.store import Store
+
+from tests.crash.enumeration import Pages, Run, State
+
+SIZE_BYTES = 20 << 20
+SEGMENT_SIZE_BYTES = 64 << 10
+Operation = Callable[[Run], None]
+
+
+def value_of(key: bytes, size_bytes: int) -> bytes:
+    """Bytes that differ everywhere between keys."""
+    return random.Random(key).randbytes(size_bytes)
+
+
+def put(run: Run, key: bytes, size_bytes: int) -> None:
+    value = value_of(key, size_bytes)
+    state = run.state
+    if key not in state.blocks:
+        run.step(State({**state.blocks, key: value}, state.names, state.journal))
+    run.store.put_many([(key, value)])
+
+
+def delete(run: Run, keys: list[bytes]) -> None:
+    state = run.state
+    left = {key: value for key, value in state.blocks.items() if key not in keys}
+    if len(left) < len(state.blocks):
+        run.step(State(left, state.names, state.journal))
+    run.store.delete_many(keys)
+
+
+def put_small(run: Run) -> None:
+    put(run, b"small %d" % len(run.states), 300)
+
+
+def put_large(run: Run) -> None:
+    """Half a segment: the next but one needs a new segment."""
+    put(run, b"large %d" % len(run.states), 30_000)
+
+
+def put_pair(run: Run) -> None:
+    """A duplicate, and a new key after it."""
+    put(run, b"kept 0", 5000)
+    put(run, b"pair %d" % len(run.states), 2000)
+
+
+def delete_old(run: Run) -> None:
+    delete(run, [key for key in run.state.blocks if key.startswith(b"old")][:4])
+
+
+def delete_new(run: Run) -> None:
+    delete(run, [key for key in run.state.blocks if not key.startswith((b"old", b"kept"))])
+
+
+def delete_and_put_again(run: Run) -> None:
+    delete(run, [b"kept 0"])
+    put(run, b"kept 0", 5000)
+
+
+def set_names(run: Run) -> None:
+    state, mark = run.state, b"%d" % len(run.states)
+    names = {**state.names, b"root/a": mark, b"root/b": mark}
+    names.pop(b"root/gone", None)
+    run.step(State(state.blocks, names, state.journal))
+    run.store.set_names({b"root/a": mark, b"root/b": mark, b"root/gone": None})
+
+
+def journal(run: Run) -> None:
+    """Two records appended, everything before the second trimmed."""
+    stream = run.store.journal(1)
+    for size_bytes in (100, 3000):
+        record = value_of(b"record %d" % len(run.states), size_bytes)
+        state = run.state
+        run.step(State(state.blocks, state.names, (*state.journal, record)))
+        position = stream.append(record)
+    state = run.state
+    run.step(State(state.blocks, state.names, state.journal[-1:]))
+    stream.trim(position - 1)
+
+
+def commit(run: Run) -> None:
+    run.store.commit()
+    run.acknowledge()
+
+
+def write_out(run: Run) -> None:
+    run.store.write_out()
+
+
+def compact(run: Run) -> None:
+    if run.store.compact().segments_freed:
+        run.acknowledge()
+
+
+def checkpoint(run: Run) -> None:
+    if run.store.checkpoint():
+        run.acknowledge()
+
+
+def reopen(run: Run) -> None:
+    run.store.close()
+    run.acknowledge()
+    run.mark()
+    run.store = Store.open(run.device)
+
+
+def kill(run: Run) -> None:
+    """The process dies, the machine does not: what was written out is found again."""
+    steps = len(run.states) - 1
+    run.store = Store.open(run.device)
+    # Staged records are gone; nobody promised them.
+    from tests.crash.enumeration import contents
+
+    found = contents(run.store)
+    while run.states[steps] != found:
+        steps -= 1
+        assert steps >= run.acknowledged
+    if steps < len(run.states) - 1:
+        run.step(found)
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    put_small, put_large, put_pair, delete_old, delete_new, delete_and_put_again, set_names,
+    journal, commit, write_out, compact, checkpoint, reopen, kill,
+)  # fmt: skip
+
+
+def perform(run: Run, operations: tuple[Operation, ...]) -> int:
+    """Run them; the number of events before the last one."""
+    before_last = 0
+    for operation in operations:
+        before_last = len(run.device.events)
+        operation(run)
+        run.mark()
+    return before_last
+
+
+def prepared(*, old: int = 14, fill: bool = False) -> tuple[Pages, State]:
+    """A store with a past: sealed segments, some of their records dead, names, a journal."""
+    device = RamDevice(SIZE_BYTES)
+    Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
+    run = Run(SIZE_BYTES, device.pages, State())
+    for number in range(old):
+        put(run, b"old %d" % number, 9000)
+        put(run, b"kept %d" % number, 5000)
+        put(run, b"tiny %d" % number, 40)
+    delete(run, [b"tiny %d" % number for number in range(0, old, 2)])
+    names = {b"root/a": b"first", b"root/gone": b"soon"}
+    run.step(State(run.state.blocks, names, ()))
+    run.store.set_names(names)
+    journal(run)
+    run.store.commit()
+    if fill:
+        fill_up(run)
+    run.store.close()
+    return run.device.pages, run.state
+
+
+def fill_up(run: Run) -> None:
+    """Put until the store is full."""
+    from blkdev.errors import StoreFull
+
+    for number in range(1000):
+        key, state = b"fill %d" % number, run.state
+        try:
+            run.store.put_many([(key, value_of(key, 20_000))])
+        except StoreFull:
+            return
+        filled = {**state.blocks, key: value_of(key, 20_000)}
+        run.states[-1] = State(filled, state.names, state.journal)
+    raise AssertionError("the store never filled up")
