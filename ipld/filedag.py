@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ipld import chunk, multihash, unixfs
 from ipld import cid as cids
@@ -166,83 +167,81 @@ def edit(
     `attributes` and no others. Reads and writes nodes on changed paths only, and gives the CID that
     building the file anew gives. Raises InvalidParameter for leaves that do not fit each other.
     """
-    return _Edit(root, replaced, leaf_count, profile, get, put, attributes).run()
+    return _Edit(root, replaced, leaf_count, profile, get, put, attributes or None).run()
 
 
+@dataclass
 class _Edit:
     """One call of `edit`: the old tree, the new leaves, and the recursion over (level, index)."""
 
-    def __init__(
-        self,
-        root: FileLink,
-        replaced: Mapping[int, FileLink],
-        leaf_count: int,
-        profile: Profile,
-        get: Get,
-        put: Put,
-        attributes: Attributes | None,
-    ) -> None:
-        self._old_root, self._replaced, self._new_count = root, replaced, leaf_count
-        self._profile, self._get, self._put = profile, get, put
-        self._attributes = attributes or None
-        self._old_count = chunk.leaf_count(root.size, profile.chunk_size_bytes)
-        self._changed = sorted(index for index in replaced if index < leaf_count)
+    old_root: FileLink
+    replaced: Mapping[int, FileLink]
+    new_count: int
+    profile: Profile
+    get: Get
+    put: Put
+    attributes: Attributes | None
+
+    def __post_init__(self) -> None:
+        self._old_count = chunk.leaf_count(self.old_root.size, self.profile.chunk_size_bytes)
+        self._changed = sorted(index for index in self.replaced if index < self.new_count)
         self._check_leaves()
-        self._old_depth = _depth(self._old_count, profile.max_file_links)
-        self._new_depth = _depth(leaf_count, profile.max_file_links)
+        self._old_depth = _depth(self._old_count, self.profile.max_file_links)
+        self._new_depth = _depth(self.new_count, self.profile.max_file_links)
         # The old root may become an inner node, where its attributes have no place.
         self._old_attributes: Attributes | None = None
-        if cids.codec_of(root.cid) != cids.RAW and (self._old_depth or 0 not in replaced):
-            self._old_attributes = file_node(root.cid, get)[1].attributes
+        kept = self._old_depth or 0 not in self.replaced
+        if kept and cids.codec_of(self.old_root.cid) != cids.RAW:
+            self._old_attributes = file_node(self.old_root.cid, self.get)[1].attributes
 
     def _check_leaves(self) -> None:
-        chunk_size, last = self._profile.chunk_size_bytes, self._new_count - 1
-        if self._profile.layout != "balanced" or last < 0:
+        chunk_size, last = self.profile.chunk_size_bytes, self.new_count - 1
+        if self.profile.layout != "balanced" or last < 0:
             raise InvalidParameter("only a balanced file with at least one leaf can be edited")
         for index in self._changed:
-            size = self._replaced[index].size
+            size = self.replaced[index].size
             if size > chunk_size or (size < chunk_size and index != last) or (not size and last):
-                raise InvalidParameter(f"leaf {index} of {self._new_count} has {size} bytes")
-        for index in range(self._old_count, self._new_count):
-            if index not in self._replaced:
+                raise InvalidParameter(f"leaf {index} of {self.new_count} has {size} bytes")
+        for index in range(self._old_count, self.new_count):
+            if index not in self.replaced:
                 raise InvalidParameter(f"leaf {index} is new and has no content")
         old_last = self._old_count - 1
-        short = self._old_root.size < self._old_count * chunk_size
-        if short and old_last < last and old_last not in self._replaced:
+        short = self.old_root.size < self._old_count * chunk_size
+        if short and old_last < last and old_last not in self.replaced:
             raise InvalidParameter(f"leaf {old_last} is short and no longer the last")
 
     def run(self) -> FileLink:
         old: FileLink | None = None
         if self._new_depth <= self._old_depth:
-            old = self._old_root
+            old = self.old_root
             for _ in range(self._old_depth - self._new_depth):
-                old = children(old.cid, self._get)[0]
+                old = children(old.cid, self.get)[0]
         return self._node(self._new_depth, 0, old)
 
     def _node(self, level: int, index: int, old: FileLink | None) -> FileLink:
         """The new node at this place; `old` is the one at the same place of the old tree."""
-        links_max = self._profile.max_file_links
+        links_max = self.profile.max_file_links
         span = links_max**level
         first = index * span
-        new_end = min(first + span, self._new_count)
+        new_end = min(first + span, self.new_count)
         position = bisect_left(self._changed, first)
         touched = position < len(self._changed) and self._changed[position] < new_end
-        attributes = self._attributes if level == self._new_depth else None
-        same_attributes = attributes == (self._old_attributes if old is self._old_root else None)
+        attributes = self.attributes if level == self._new_depth else None
+        same_attributes = attributes == (self._old_attributes if old is self.old_root else None)
         same_end = new_end == min(first + span, self._old_count)
         if old is not None and same_end and same_attributes and not touched:
             return old
         if level == 0:
-            leaf = self._replaced.get(index, old)
+            leaf = self.replaced.get(index, old)
             assert leaf is not None, "checked at the start: every new leaf is given"
-            if not attributes and not (leaf is self._old_root and self._old_attributes):
+            if not attributes and not (leaf is self.old_root and self._old_attributes):
                 return leaf
-            return set_attributes(leaf, attributes, self._profile, self._get, self._put)
+            return set_attributes(leaf, attributes, self.profile, self.get, self.put)
         below: list[FileLink] = []
         if old is not None:
-            below = children(old.cid, self._get)
+            below = children(old.cid, self.get)
         elif index == 0 and level == self._old_depth + 1:
-            below = [self._old_root]
+            below = [self.old_root]
         child_span = span // links_max
         count = -(-(new_end - first) // child_span)
         built = below[:count]
@@ -250,7 +249,7 @@ class _Edit:
             old_child = built[child] if child < len(built) else None
             new_child = self._node(level - 1, index * links_max + child, old_child)
             built[child : child + 1] = [new_child]
-        return make_node(built, self._profile, self._put, attributes)
+        return make_node(built, self.profile, self.put, attributes)
 
     def _dirty_children(
         self, first: int, end: int, child_span: int, kept: int, count: int

@@ -72,19 +72,12 @@ def _keccak(name: str, code: int, size_bytes: int) -> Function:
 
 
 # A blake2 digest of n bytes is a function of its own: n enters the hash, so it is never a prefix.
-def _blake2b(size_bytes: int) -> Function:
+def _blake2(kind: str, first_code: int, size_bytes: int) -> Function:
     def digest(data: BytesLike, size: int) -> bytes:
-        return hashlib.blake2b(data, digest_size=size_bytes).digest()[:size]
+        return blake2(data, digest_size=size_bytes).digest()[:size]
 
-    name, code = f"blake2b-{size_bytes * 8}", _BLAKE2B_8 + size_bytes - 1
-    return Function(name, code, size_bytes, size_bytes, digest)
-
-
-def _blake2s(size_bytes: int) -> Function:
-    def digest(data: BytesLike, size: int) -> bytes:
-        return hashlib.blake2s(data, digest_size=size_bytes).digest()[:size]
-
-    name, code = f"blake2s-{size_bytes * 8}", _BLAKE2S_8 + size_bytes - 1
+    blake2 = hashlib.blake2b if kind == "blake2b" else hashlib.blake2s
+    name, code = f"{kind}-{size_bytes * 8}", first_code + size_bytes - 1
     return Function(name, code, size_bytes, size_bytes, digest)
 
 
@@ -108,8 +101,8 @@ FUNCTIONS: tuple[Function, ...] = (
     _keccak("keccak-512", 0x1D, 64),
     Function("blake3", 0x1E, 32, DIGEST_SIZE_MAX_BYTES, _blake3),
     Function("dbl-sha2-256", 0x56, 32, 32, _double_sha2_256),
-    *(_blake2b(size) for size in range(DIGEST_SIZE_MIN_BYTES, 65)),
-    *(_blake2s(size) for size in range(DIGEST_SIZE_MIN_BYTES, 33)),
+    *(_blake2("blake2b", _BLAKE2B_8, size) for size in range(DIGEST_SIZE_MIN_BYTES, 65)),
+    *(_blake2("blake2s", _BLAKE2S_8, size) for size in range(DIGEST_SIZE_MIN_BYTES, 33)),
 )
 _TABLE: dict[str | int, Function] = {}
 for _function in FUNCTIONS:

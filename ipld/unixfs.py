@@ -193,17 +193,9 @@ def _decode(block: bytes, position: int, end: int) -> tuple[Data, int]:
         raise ValueError("record is cut short")
     if values.get(0x38, 0) > _MODE_MAX:
         raise ValueError("mode has more than 32 bits")
-    data = Data(
-        _kind(values.get(0x08)),
-        content,
-        filesize=values.get(0x18),
-        blocksizes=tuple(blocksizes),
-        hash_type=values.get(0x28),
-        fanout=values.get(0x30),
-        mode=values.get(0x38),
-        mtime=mtime,
-    )
-    return data, content_start
+    filesize, hash_type, fanout, mode = map(values.get, (0x18, 0x28, 0x30, 0x38))
+    kind, sizes = _kind(values.get(0x08)), tuple(blocksizes)
+    return Data(kind, content, filesize, sizes, hash_type, fanout, mode, mtime), content_start
 
 
 _KNOWN_TAGS = frozenset((0x08, 0x12, 0x18, 0x20, 0x28, 0x30, 0x38, 0x42))
