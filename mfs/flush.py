@@ -36,6 +36,9 @@ from mfs.writer import BlockWriter
 from repo.errors import StoreFull
 from repo.leases import Lease
 
+# Sizes of HAMT shards, so that a large directory is measured once and not with every removal.
+_SHARD_SIZES = dirdag.SizeMemo()
+
 
 class _File(NamedTuple):
     """A file to build: its frozen content and size."""
@@ -263,7 +266,7 @@ class _Directories:
                 else:
                     content[name] = entry
             return dirdag.build(content.values(), profile, put)
-        return dirdag.edit(cid, changes, profile, get, put)
+        return dirdag.edit(cid, changes, profile, get, put, memo=_SHARD_SIZES)
 
 
 def _table_changes(capture: _Capture, links: dict[int, FileLink]) -> Changes:
