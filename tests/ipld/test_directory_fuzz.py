@@ -73,7 +73,7 @@ def test_mutated_shards_raise_typed_errors_only():
 def test_mutated_sub_shards_raise_typed_errors_only():
     """The same one level down, where fan-out and position are dictated from above."""
     dag = MemoryDag()
-    names = [b"name%d" % index for index in range(200)]
+    names = [b"name%d" % index for index in range(40)]
     root = dirdag.build([Entry(name, LEAF, 1) for name in names], SHARDED, dag.put)
     child = next(cid for cid in dag.blocks if cid != root.cid)
 
