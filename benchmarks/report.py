@@ -6,6 +6,7 @@ python -m benchmarks.report
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ INTRODUCTION = (
 
 TITLES = {
     "blocks": "Blocks: the engine against other stores",
+    "read": "Verified reads: every block hashed",
     "add": "Importing files: one process, from its start to its end",
     "mount": "The mount",
     "table": "The table of inodes and entries",
 }
 NOTES = {
     "blocks": "Every put is durable when its batch ends: 128 blocks of 300 B or 4 KiB, 16 of "
-    "256 KiB. LevelDB and LMDB are used through plyvel and py-lmdb. `read` goes through the "
-    "repository, which compares every block with its hash.",
+    "256 KiB. LevelDB and LMDB are used through plyvel and py-lmdb, on the same file system.",
+    "read": "Through the repository. `verified` compares every block with its hash; `again` reads "
+    "blocks that were compared before, without a copy.",
     "add": "Durable when the process ends, except where it says `no sync`. Kubo uses the same "
     "UnixFS profile and does not pin.",
     "mount": "Each file system is on a loop device over a file on the same disk; gocryptfs on an "
@@ -55,49 +58,65 @@ def figure(value: float) -> str:
     return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
 
 
-def ratio_to_best_rival(rows: list[Row]) -> float | None:
-    """How many times as fast ours is as the fastest rival that gives the same promise."""
-    own = [row["median"] for row in rows if row["contestant"] in OWN]
-    rivals = [
-        row["median"]
-        for row in rows
-        if row["contestant"] not in OWN
-        and not row["contestant"].startswith(LIMIT)
-        and "no sync" not in row["contestant"]
-        and row["contestant"] != "ext4"
+def own_median(rows: list[Row]) -> float | None:
+    """Ours, where the workload is one in which we run against others."""
+    return next((row["median"] for row in rows if row["contestant"] in OWN), None)
+
+
+def best_rival(rows: list[Row]) -> float | None:
+    """The fastest that stores data itself and gives the same promise."""
+    rivals = [row["median"] for row in rows if is_rival(row["contestant"])]
+    return max(rivals, default=None)
+
+
+def is_rival(contestant: str) -> bool:
+    """ext4 is the floor below all of us, and no sync is another promise."""
+    return contestant not in (*OWN, "again", "ext4") and not (
+        contestant.startswith(LIMIT) or "no sync" in contestant
+    )
+
+
+def lowest_limit(rows: list[Row], unit: str) -> float | None:
+    """What the machine allows, where it is in the workload's unit."""
+    limits = [
+        row["median"] for row in rows if row["contestant"].startswith(LIMIT) and row["unit"] == unit
     ]
-    return own[0] / max(rivals) if own and rivals else None
+    return min(limits, default=None)
 
 
-def ratio_to(rows: list[Row], contestant: str) -> float | None:
-    """Ours relative to one other contestant."""
-    medians = {row["contestant"]: row["median"] for row in rows}
-    own = [medians[name] for name in OWN if name in medians]
-    return own[0] / medians[contestant] if own and contestant in medians else None
+def tables_of(rows: list[Row]) -> list[str]:
+    """Markdown tables: one for all workloads that have the same contestants."""
+    tables: dict[tuple[str, ...], list[list[Row]]] = defaultdict(list)
+    for group in grouped(rows).values():
+        tables[tuple(row["contestant"] for row in group)].append(group)
+    lines: list[str] = []
+    for names, groups in tables.items():
+        lines += ["", *_table(list(names), groups)]
+    return lines[1:]
 
 
-def table_of(rows: list[Row]) -> list[str]:
-    """One Markdown table: a line per workload, a column per contestant."""
-    groups = grouped(rows)
-    names = list(dict.fromkeys(row["contestant"] for row in rows))
-    with_cost = any(row.get("server_cpu_us") for row in rows)
-    heads = ["workload", "unit", *names, "ours / best rival", *(["CPU"] if with_cost else [])]
-    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
-    for workload, group in groups.items():
-        cells = {row["contestant"]: row for row in group}
-        unit = next(row["unit"] for row in group if not row["contestant"].startswith(LIMIT))
-        shown = [_cell(cells.get(name), unit) for name in names]
-        ratio = ratio_to_best_rival(group)
-        line = [workload, unit, *shown, "" if ratio is None else f"{ratio:.2f}"]
-        if with_cost:
-            line.append(_costs(group))
-        lines.append(f"| {' | '.join(line)} |")
-    return lines
+def _table(names: list[str], groups: list[list[Row]]) -> list[str]:
+    lines = [[*_facts(group, names)] for group in groups]
+    heads = ["workload", "unit", *names, "ours / best rival", "ours / limit", "server's CPU"]
+    used = [at for at in range(len(heads)) if any(line[at] for line in lines)]
+    shown = [[cells[at] for at in used] for cells in (heads, ["---"] * len(heads), *lines)]
+    return [f"| {' | '.join(cells)} |" for cells in shown]
 
 
-def _cell(row: Row | None, unit: str) -> str:
-    if row is None:
-        return ""
+def _facts(group: list[Row], names: list[str]) -> Iterator[str]:
+    cells = {row["contestant"]: row for row in group}
+    unit = next(row["unit"] for row in group if not row["contestant"].startswith(LIMIT))
+    yield group[0]["workload"]
+    yield unit
+    for name in names:
+        yield _cell(cells[name], unit)
+    own = own_median(group)
+    for other in (best_rival(group), lowest_limit(group, unit)):
+        yield "" if own is None or other is None else f"{own / other:.2f}"
+    yield _costs(group)
+
+
+def _cell(row: Row, unit: str) -> str:
     return figure(row["median"]) + ("" if row["unit"] == unit else f" {row['unit']}")
 
 
@@ -121,7 +140,7 @@ def machine_line(machine: dict[str, Any]) -> str:
     )
 
 
-def markdown(suites: dict[str, dict[str, Any]]) -> str:
+def markdown(found: dict[str, dict[str, Any]]) -> str:
     """The whole page."""
     lines = [
         "# Benchmarks",
@@ -130,17 +149,17 @@ def markdown(suites: dict[str, dict[str, Any]]) -> str:
         "",
         "![Ours and others, relative to ext4 and to the limits](benchmarks.svg)",
     ]
-    for suite, document in suites.items():
+    for suite, document in found.items():
         lines += ["", f"## {TITLES.get(suite, suite)}", "", NOTES.get(suite, ""), ""]
-        lines += table_of(document["rows"])
+        lines += tables_of(document["rows"])
         lines += ["", machine_line(document["machine"])]
     return "\n".join(lines) + "\n"
 
 
-def bars(suites: dict[str, dict[str, Any]]) -> list[tuple[str, list[tuple[str, dict[str, float]]]]]:
+def bars(found: dict[str, dict[str, Any]]) -> list[tuple[str, list[tuple[str, dict[str, float]]]]]:
     """What the chart shows: per panel, labels with the value of each contestant."""
     panels = []
-    mount = grouped([row for row in suites.get("mount", {"rows": []})["rows"] if row.get("row")])
+    mount = grouped([row for row in found.get("mount", {"rows": []})["rows"] if row.get("row")])
     relative = []
     for group in mount.values():
         medians = {row["contestant"]: row["median"] for row in group}
@@ -152,7 +171,7 @@ def bars(suites: dict[str, dict[str, Any]]) -> list[tuple[str, list[tuple[str, d
         panels.append(("Mount, relative to ext4 = 1", relative))
     stores = []
     for suite in ("blocks", "add"):
-        for workload, group in grouped(suites.get(suite, {"rows": []})["rows"]).items():
+        for workload, group in grouped(found.get(suite, {"rows": []})["rows"]).items():
             if not workload.startswith(("put", "add", "single")):
                 continue
             medians = {
@@ -207,13 +226,18 @@ def chart(panels: list[tuple[str, list[tuple[str, dict[str, float]]]]], path: Pa
     drawing.savefig(path, metadata={"Date": None})
 
 
-def main() -> None:
+def suites() -> dict[str, dict[str, Any]]:
+    """All results, in the order of the page."""
     paths = {path.stem: path for path in results.FOLDER.glob("*.json")}
     order = [name for name in TITLES if name in paths]
     order += sorted(paths.keys() - set(TITLES))
-    suites = {name: results.load(paths[name]) for name in order}
-    (DOCS / "benchmarks.md").write_text(markdown(suites))
-    panels = bars(suites)
+    return {name: results.load(paths[name]) for name in order}
+
+
+def main() -> None:
+    found = suites()
+    (DOCS / "benchmarks.md").write_text(markdown(found))
+    panels = bars(found)
     if panels:
         chart(panels, DOCS / "benchmarks.svg")
 

@@ -66,7 +66,7 @@ def add_round(importer: Importer, make: Callable[[Path], float], path: Path):
     [("add 256 MiB", large_file, "MB/s"), ("add 5,000 x 4 KiB", small_files, "/s")],
 )
 def test_add(benchmark, results, contestants, bench_folder, disk, workload, make, unit):
-    path = bench_folder / "source"
+    path = bench_folder / make.__name__
     rounds: dict[str, Round] = {
         name: partial(add_round, importer, make, path) for name, importer in contestants.items()
     }

@@ -9,11 +9,8 @@ import pytest
 
 from benchmarks import limits
 from benchmarks.race import Round, race
-from benchmarks.rivals.stores import STORES, Blkdev, KeyValueStore
+from benchmarks.rivals.stores import STORES, KeyValueStore
 from benchmarks.workloads import BLOCKS, SINGLE_PUT, BlockWorkload
-from ipld import cid as cids
-from ipld.block import Block
-from repo.backend_blkdev import BlkdevBackend
 
 GETS_PER_ROUND = 2000
 PER_WORKLOAD = pytest.mark.parametrize("workload", BLOCKS, ids=lambda workload: workload.name)
@@ -95,42 +92,3 @@ def test_single_durable_put(benchmark, stores, results, disk):
     contestants["limit: 4 KiB + flush"] = lambda: disk.flushed_pages(SINGLE_PUT.batches)
     for name, values in race(benchmark, "blkdev", contestants).items():
         results.add("single durable put", name, "/s", values)
-
-
-@PER_WORKLOAD
-def test_verified_get(benchmark, bench_folder, results, workload):
-    """Through the repository, every block hashed, against the hash alone."""
-    folder = bench_folder / f"verified-{workload.size_bytes}"
-    folder.mkdir()
-    backend = BlkdevBackend(Blkdev(folder).store)
-    keys = []
-    for batch in workload.batches_of_items():
-        backend.blocks.put_many(Block(cids.make(1, cids.RAW, key), data) for key, data in batch)
-        keys += [cids.make(1, cids.RAW, key) for key, _ in batch]
-    backend.commit()
-    total = len(keys) * workload.size_bytes
-
-    def read(*, verify: bool):
-        def prepare():
-            if verify:
-                backend.blocks.forget_verified()
-
-            def run() -> float:
-                view = backend.blocks.view
-                for cid in keys:
-                    with view(cid):
-                        pass
-                return total / 1e6
-
-            return run
-
-        return prepare
-
-    contestants = {
-        "verified": read(verify=True),
-        "verified before": read(verify=False),
-        "limit: sha2-256": lambda: limits.sha256(workload.size_bytes, total),
-    }
-    for name, values in race(benchmark, "verified", contestants).items():
-        results.add(f"read {workload.name}", name, "MB/s", values)
-    backend.close()
