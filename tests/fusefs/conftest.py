@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from blkdev.device import open_device
+from blkdev.store import Store
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ANSWER_DEADLINE_S = 40.0
 
@@ -130,6 +133,17 @@ class Mounts:
         while str(self.point) in Path("/proc/self/mountinfo").read_text():
             tool = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
             subprocess.run([*tool, str(self.point)], check=True)
+        if self.store.exists():
+            self.check()
+
+    def check(self) -> None:
+        """What the tests left on the device is sound, to the last byte."""
+        store = Store.open(open_device(self.store))
+        try:
+            report = store.check()
+            assert report.ok, report.findings
+        finally:
+            store.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import itertools
 import stat as modes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ipld import cid as cids
@@ -64,9 +64,9 @@ class FakeTree:
 
     def _stat(self, node: Node) -> Stat:
         size = len(node.data)
-        return Stat(
-            node.ino, node.mode, 1, node.uid, node.gid, 0, size, -(-size // 512), *node.times, 0
-        )
+        blocks = -(-size // 512)
+        times = (node.times[0], node.times[1], node.times[2])
+        return Stat(node.ino, node.mode, 1, node.uid, node.gid, 0, size, blocks, *times, 0)
 
     def lookup(self, parent: int, name: bytes) -> Stat:
         self._fault(name)
@@ -219,7 +219,7 @@ class FakeRoots:
     def list(self) -> list[FakeRoot]:
         return [self.stat(name) for name in self.trees]
 
-    def snapshots(self, name: str) -> list[str]:
+    def snapshots(self, name: str) -> Sequence[str]:
         return [snapshot for root, snapshot in self.snapshot_trees if root == name]
 
     def snapshot_tree(self, name: str, snapshot: str) -> FakeTree:

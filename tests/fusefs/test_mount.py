@@ -42,7 +42,7 @@ def listing(path):
 def fails(code, function, *args):
     with pytest.raises(OSError) as caught:
         function(*args)
-    assert errno.errorcode[caught.value.errno] == errno.errorcode[code]
+    assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[code]
 
 
 def cid_of(path):
@@ -586,8 +586,7 @@ def test_rsync_finds_nothing_to_do_the_second_time(mnt, tmp_path):
         )
     assert done.stdout == ""
     assert subprocess.run(["diff", "-r", source, mnt / "copy"], check=False).returncode == 0
-    done = subprocess.run(["cp", "-a", mnt / "copy", mnt / "again"], check=False)
-    assert done.returncode == 0
+    subprocess.run(["cp", "-a", mnt / "copy", mnt / "again"], check=True)
     assert cid_of(mnt / "copy") == cid_of(mnt / "again")
 
 
