@@ -36,8 +36,8 @@ class Config:
     """Whether nobody named the store; only then may `mount` make it."""
     store_size_bytes: int = 16 << 30
     """Size of a store that `mount` creates by itself; a sparse file takes only what is used."""
-    segment_size_bytes: int = 16 << 20
-    """Unit of space reclamation of a new store."""
+    segment_size_bytes: int | None = None
+    """Unit of space reclamation of a new store; None is 16 MiB, less on a small device."""
     profile: str = DEFAULT_PROFILE
     """Profile of new roots and of `add` without flags; decides the CIDs."""
     mount_options: str = ""

@@ -8,7 +8,7 @@ Invariant: what changes something returns when the change is durable.
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from blkdev import superblock as superblocks
 from blkdev.device import open_device
 from blkdev.device_file import FileDevice
 from blkdev.errors import DeviceReadOnly
+from blkdev.signature import refuse_foreign
 from blkdev.store import Store
 from ipfs_mfs import __version__, address, api, checking, content, owner
 from ipfs_mfs.config import Config
@@ -63,15 +64,26 @@ def open_store(config: Config, lock: owner.Lock) -> Opened:
 
 
 def format_device(config: Config, size_bytes: int | None, force: bool) -> None:
-    """An empty store without roots. Raises the engine's errors."""
-    if config.store.is_block_device():
-        device = open_device(config.store)
+    """An empty store without roots. A file that was refused keeps its size, and one that was not
+    there is not left behind. Raises the engine's errors.
+    """
+    path = config.store
+    is_new = not path.exists()
+    if path.is_block_device():
+        device = open_device(path)
     else:
-        existing = config.store.stat().st_size if config.store.exists() else 0
+        existing = 0 if is_new else path.stat().st_size
+        if existing and not force:
+            with closing(FileDevice(path, read_only=True)) as present:
+                refuse_foreign(present)
         wanted = size_bytes or existing or config.store_size_bytes
-        device = FileDevice(config.store, create_size_bytes=wanted)
+        device = FileDevice(path, create_size_bytes=wanted)
     try:
         Store.format(device, segment_size_bytes=config.segment_size_bytes, force=force)
+    except BaseException:
+        if is_new:
+            path.unlink()
+        raise
     finally:
         device.close()
 
@@ -109,13 +121,12 @@ class Node:
 
     def close(self) -> None:
         """Everything into the DAG, the store closed, then the ownership given away."""
-        try:
-            self.roots.close()
-        finally:
-            try:
-                self._repo.close()
-            finally:
-                self._lock.release()
+        with ExitStack() as closing:
+            closing.callback(self._lock.release)
+            closing.callback(self._store.close)
+            if not self._store.read_only:
+                closing.callback(self._repo.close)
+                closing.callback(self.roots.close)
 
     def flush_due(self) -> None:
         """For the daemon's tick: roots that were idle or dirty for long enough go into the DAG."""
@@ -154,6 +165,8 @@ class Node:
 
     def root_cid(self, name: str) -> bytes:
         """CID of a root's present content. Raises RootNotFound."""
+        if self._store.read_only:
+            return self.roots.stat(name).cid
         return self.roots.sync(name)[0][1]
 
     def root_create(
@@ -311,7 +324,8 @@ class Node:
         )
 
     def check(self, progress: api.ProgressCallback) -> api.CheckSummary:
-        self.roots.sync()
+        if not self._store.read_only:
+            self.roots.sync()
         return checking.check(self._store, self._repo, progress)
 
     def compact(self, progress: api.ProgressCallback) -> api.CompactSummary:
