@@ -17,7 +17,7 @@ assert len(RESULTS) > 15
 
 
 def example(kind, seed=1):
-    values = {}
+    values: dict[str, object] = {}
     for number, (name, hint) in enumerate(wire._hints(kind).items(), seed):
         text = str(hint)
         if text.startswith("tuple"):

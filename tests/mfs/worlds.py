@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Any
 
 from ipld import dirdag, filedag
 from ipld.dirdag import Entry
@@ -93,7 +94,7 @@ def content(tree: Tree, ino: int) -> bytes:
     return bytes(tree.read(ino, 0, 1 << 40))
 
 
-Model = dict[bytes, object]
+Model = dict[bytes, Any]
 """A directory: names with bytes (a file), str (a symlink's target) or another Model."""
 
 
@@ -114,6 +115,7 @@ def read_tree(tree: Tree, ino: int = ROOT_INO) -> Model:
 def model_link(model: Model, profile: Profile) -> dirdag.DirLink:
     """The directory that an importer makes of a model."""
     entries = []
+    link: dirdag.DirLink | filedag.FileLink
     for name, item in model.items():
         if isinstance(item, dict):
             link = model_link(item, profile)
