@@ -88,7 +88,7 @@ def from_ref(name: str, ref: Ref) -> Head:
     try:
         return _parse(ref, data)
     except (KeyError, TypeError, ValueError, IpldError) as error:
-        raise HeadDamaged(f"{name}: {error!r} (restore it from a snapshot)") from error
+        raise HeadDamaged(f"{name}: {error} (restore it from a snapshot)") from error
 
 
 def _parse(ref: Ref, data: Mapping[str, Any]) -> Head:

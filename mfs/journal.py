@@ -27,6 +27,7 @@ from mfs.flush import flush
 from mfs.pressure import has_room_twice
 from mfs.node import Inode
 from repo.errors import StoreFull
+from repo.service import Repo
 
 FORMAT_VERSION = 1
 RECORD_SIZE_BYTES = 1 << 20
@@ -220,6 +221,14 @@ def replay(core: Core) -> bool:
             core.journal_seq = seq
             changed = True
     return changed
+
+
+def discard(repo: Repo, root_id: int) -> None:
+    """Drop all that the journal of a root has; durable with the next commit."""
+    journal = repo.journal(root_id)
+    positions = [position for position, _ in journal.replay()]
+    if positions:
+        journal.trim(positions[-1])
 
 
 def _apply(core: Core, item: Item) -> None:

@@ -44,7 +44,7 @@ from mfs.errors import (
 )
 from mfs.flush import flush
 from mfs.heads import Head, from_ref
-from mfs.journal import replay
+from mfs.journal import discard, replay
 from mfs.lazy import directory_record
 from mfs.namespace import Clock
 from mfs.newroot import empty_head, foreign_head, imported_head
@@ -89,7 +89,9 @@ class Roots:
         self._damaged: dict[str, DataError] = {}
         self._complained: set[str] = set()
         self._open_cids = 0
-        repo.refs.update({name: None for name, _ in repo.refs.list(OPEN_REFS)})
+        leftovers: dict[str, Ref | None] = {name: None for name, _ in repo.refs.list(OPEN_REFS)}
+        if leftovers:  # a store that was opened read-only takes not even an empty update
+            repo.refs.update(leftovers)
         for name, ref in repo.refs.list(_ROOT):
             self._recover(name.removeprefix(_ROOT), ref)
 
@@ -129,10 +131,10 @@ class Roots:
         return self.stat(name)
 
     def list(self) -> list[RootStat]:
-        """All roots, by name."""
+        """All roots, by name; those whose record is damaged were logged and are left out."""
         with self.lock:
             names = [name.removeprefix(_ROOT) for name, _ in self._repo.refs.list(_ROOT)]
-            return [self.stat(name) for name in names]
+            return [self.stat(name) for name in names if name not in self._damaged]
 
     def stat(self, name: str) -> RootStat:
         """Facts about a root, in constant time. Raises RootNotFound."""
@@ -150,10 +152,10 @@ class Roots:
     def drop(self, name: str) -> None:
         """Delete a root, durably; its snapshots stay. Open files of it become stale."""
         with self.lock:
-            root_id = self._head(name).root_id
+            root_id = _claimed_root_id(self._ref(name))
             self._retire(name)
             self._repo.refs.update({_ROOT + name: None})
-            self._trim_journal(root_id)
+            discard(self._repo, root_id)
             self._repo.commit()
 
     def rename(self, name: str, new_name: str) -> RootStat:
@@ -287,7 +289,7 @@ class Roots:
                 journal_seq=seq,
             )
             self._repo.refs.update({_ROOT + name: restored.to_ref()})
-            self._trim_journal(head.root_id)
+            discard(self._repo, head.root_id)
             self._repo.commit()
         return self.stat(name)
 
@@ -446,15 +448,9 @@ class Roots:
 
     def _add(self, name: str, head: Head) -> None:
         # Before the head, in one log: batches of a dropped root with this number must not count.
-        self._trim_journal(head.root_id)
+        discard(self._repo, head.root_id)
         self._repo.refs.update({_ROOT + name: head.to_ref()})
         self._repo.commit()
-
-    def _trim_journal(self, root_id: int) -> None:
-        journal = self._repo.journal(root_id)
-        positions = [position for position, _ in journal.replay()]
-        if positions:
-            journal.trim(positions[-1])
 
     def _ref(self, name: str) -> Ref:
         ref = self._repo.refs.get(_ROOT + name)
@@ -479,11 +475,17 @@ class Roots:
         return core.head
 
     def _free_root_id(self) -> int:
-        used = {from_ref(name, ref).root_id for name, ref in self._repo.refs.list(_ROOT)}
+        used = {_claimed_root_id(ref) for _, ref in self._repo.refs.list(_ROOT)}
         for root_id in range(1, ROOT_ID_MAX + 1):
             if root_id not in used:
                 return root_id
         raise TooManyRoots(f"a store has {ROOT_ID_MAX} roots at most (drop one)")
+
+
+def _claimed_root_id(ref: Ref) -> int:
+    """The number in a record that may be damaged otherwise; 0, which no root has, if in vain."""
+    root_id = ref.data.get("root_id")
+    return root_id if type(root_id) is int and 0 < root_id <= ROOT_ID_MAX else 0
 
 
 def _snapshot_ref(name: str, snapshot: str) -> str:

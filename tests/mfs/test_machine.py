@@ -334,6 +334,4 @@ class TreeMachine(RuleBasedStateMachine):
 
 
 TestTree = TreeMachine.TestCase
-TestTree.settings = settings(
-    max_examples=settings.default.max_examples, stateful_step_count=40
-)
+TestTree.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=40)
