@@ -41,7 +41,10 @@ class _State:
 def check(store: Store, repo: Repo, progress: ProgressCallback) -> CheckSummary:
     """Everything, in the order above."""
     state = _State(repo)
-    findings: list[Finding] = []
+    findings = [
+        Finding("damaged", f"device offset {found.device_offset}", "", found.what)
+        for found in store.check().findings
+    ]
     # New blocks over the same store have not verified anything yet, so every read is hashed.
     blocks, bytes_read = _hash_everything(BlkdevBlocks(store), state, progress)
     names = [(name, ref) for name, ref in repo.refs.list("") if ref.links or ref.direct]

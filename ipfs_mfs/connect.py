@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ipfs_mfs.config import Config
-from ipfs_mfs.errors import StoreInUse, StoreMissing
+from ipfs_mfs.errors import StoreInUse, StoreMissing, WrongKind
 from ipfs_mfs.owner import POLL_INTERVAL_S, Lock, Place, place_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def open_here(config: Config, place: Place, lock: Lock) -> "Node":
 
 
 def require_store(config: Config) -> None:
-    """Raises StoreMissing when nothing is at the configured path."""
+    """Raises StoreMissing when nothing is at the configured path, WrongKind for a directory, fifo
+    and the like: merely opening one of these could wait for ever."""
+    if config.store.exists() and not (config.store.is_file() or config.store.is_block_device()):
+        raise WrongKind(f"{config.store} is neither a file nor a block device", "name another one")
     if not config.store.exists():
         raise StoreMissing(
             f"{config.store}: there is no store",

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 from fusefs.errors import FusefsError, MountBusy
 from fusefs.mount import Mount
@@ -84,7 +85,10 @@ class Daemon(Node):
     """A node with mounts and a control socket. Made by `start`, lives in `run`."""
 
     def __init__(self, opened: Opened, place: owner.Place) -> None:
-        super().__init__(opened)
+        # The ownership ends with the process and not before, so that whoever waits for it meets
+        # neither an open store nor a process that still runs.
+        super().__init__(replace(opened, lock=owner.Lock.none()))
+        self._ownership = opened.lock
         self._place = place
         self._mounting = threading.Lock()
         self._mounts_lock = threading.Lock()
@@ -126,7 +130,7 @@ class Daemon(Node):
                 self.close()
 
     def close(self) -> None:
-        """Closes the store, then gives the ownership away."""
+        """Closes the store; the ownership goes with the process."""
         self._place.state_path.unlink(missing_ok=True)
         super().close()
 
@@ -327,4 +331,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    # Everything is closed. A thread of a cancelled request must not keep the process, and with it
+    # the ownership of the store.
+    os._exit(status)

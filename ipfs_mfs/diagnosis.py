@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipfs_mfs import exits, owner
+from ipfs_mfs import connect, exits, owner
 from ipfs_mfs.config import Config
 from ipfs_mfs.sizes import size_text
 
@@ -88,6 +88,7 @@ def _store(config: Config) -> Iterator[Diagnosis]:
         fix = "`ipfs-mfs mount DIR` makes the default one, `ipfs-mfs format PATH` any other"
         yield Diagnosis("store", "warn", f"{path}: there is none", fix)
         return
+    connect.require_store(config)
     place = owner.place_of(config)
     lock = place.try_lock()
     if lock is None:

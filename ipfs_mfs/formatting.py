@@ -24,6 +24,8 @@ def format_store(config: Config, *, size_bytes: int | None, force: bool) -> Form
     """
     from ipfs_mfs.node import Node, format_device
 
+    if config.store.exists():
+        connect.require_store(config)
     place = owner.place_of(config)
     lock = connect.lock_store(config, place)
     try:

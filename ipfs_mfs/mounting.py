@@ -48,9 +48,19 @@ def ensure_store(config: Config) -> bool:
         return False
     from ipfs_mfs.formatting import format_store
 
-    config.store.parent.mkdir(parents=True, exist_ok=True)
-    format_store(config, size_bytes=None, force=False)
-    return True
+    lock = connect.lock_store(config, owner.place_of(config))
+    try:
+        if config.store.exists():
+            return False  # another command was quicker
+        config.store.parent.mkdir(parents=True, exist_ok=True)
+        # Under another name until it is whole: a half-made store would never be made again.
+        unfinished = config.store.with_name(config.store.name + ".new")
+        unfinished.unlink(missing_ok=True)
+        format_store(with_flags(config, store=unfinished), size_bytes=None, force=False)
+        unfinished.rename(config.store)
+        return True
+    finally:
+        lock.release()
 
 
 def mount(config: Config, mountpoint: str, options: str) -> MountInfo:

@@ -45,6 +45,11 @@ class Lock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @classmethod
+    def none(cls) -> "Lock":
+        """Owns nothing; for who keeps the real one elsewhere."""
+        return cls(-1)
+
     def release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
