@@ -16,7 +16,7 @@ from ipld.unixfs import Attributes
 from mfs.errors import InvalidArgument, NotARoot, ReadOnlyTree
 from mfs.node import ROOT_INO
 from repo.errors import BlockUnavailable
-from tests.mfs.worlds import TINY, TINY_V0, World, content, make_file, model_cid, read_tree
+from tests.mfs.worlds import TINY, TINY_V0, Model, World, content, make_file, model_cid, read_tree
 
 
 def import_model(world, model, profile):
@@ -33,7 +33,7 @@ def import_model(world, model, profile):
     return dirdag.build(entries, profile, world.repo.put)
 
 
-MODEL = {
+MODEL: Model = {
     b"file": b"content " * 20,
     b"empty": b"",
     b"link": "dir/inner",

@@ -7,6 +7,7 @@ commit, or at some moment since then: a prefix of history, never a mix.
 
 import copy
 import stat
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -74,7 +75,7 @@ def picture(top):
 
 
 def tree_picture(tree, ino=ROOT_INO):
-    found = {}
+    found: dict[bytes, tuple[Any, ...]] = {}
     for name, child, kind in tree.readdir(ino):
         seen = tree.getattr(child)
         mode = stat.S_IMODE(seen.mode)
@@ -142,7 +143,7 @@ class TreeMachine(RuleBasedStateMachine):
     def make(self, pick, name, data, kind):
         directory, tree = self.directory(pick), self.tree
         target = b"to" + data.hex().encode()
-        calls = {
+        calls: dict[int, Any] = {
             stat.S_IFREG: (tree.create, 0o644, 0, 0),
             stat.S_IFLNK: (tree.symlink, target, 0, 0),
             stat.S_IFIFO: (tree.mknod, stat.S_IFIFO | 0o644, 0, 0, 0),
@@ -200,7 +201,7 @@ class TreeMachine(RuleBasedStateMachine):
         source_dir, target_dir = self.directory(pick), self.directory(new_pick)
         source, target = source_dir.names.get(name), target_dir.names.get(new_name)
         error = self.rename_error(source_dir, source, target_dir, target, how)
-        options = {} if how == "replace" else {how: True}
+        options: dict[str, Any] = {} if how == "replace" else {how: True}
         args = (source_dir.ino, name, target_dir.ino, new_name)
         if error is not None:
             self.fails(error, self.tree.rename, *args, **options)
