@@ -16,7 +16,7 @@ from ipfs_mfs.sizes import parse_size_bytes, size_text
 )
 @click.argument("path")
 @click.option("--size", help="Size of a new file (default 16G); a device is used whole.")
-@click.option("--segment-size", help="Unit of space reclamation (default 16M, less on a small device).")
+@click.option("--segment-size", help="Unit of space reclamation (default 16M; less if small).")
 @click.option("--force", is_flag=True, help="Also over another file system or an existing store.")
 def command(app: App, path: str, size: str | None, segment_size: str | None, force: bool) -> None:
     """The store has one root, `main`. What was on the device is lost; without --force, a device
