@@ -138,23 +138,9 @@ def _decode_node(block: bytes) -> Node:
     data: bytes | None = None
     # Set when data follows links: a second run of links would make the order ambiguous.
     links_closed = False
-    # The links of a file node differ in their digests only. What stands before the digest and after
-    # it has been parsed and checked once when it is found here: start of the CID and offsets of the
-    # CID's and the link's end, by the first six bytes; name and tsize, by the bytes after the CID.
-    shapes: dict[bytes, tuple[bytes, int, int]] = {}
-    tails: dict[bytes, tuple[bytes, int]] = {}
     end = len(block)
     while position < end:
-        shape = shapes.get(block[position : position + 6])
-        if shape is not None and not links_closed:
-            cid = block[position + 4 : position + shape[1]]
-            stop = position + shape[2]
-            tail = tails.get(block[position + shape[1] : stop])
-            if tail is not None and stop <= end and cid.startswith(shape[0]):
-                links.append(_new_tuple(Link, (cid, tail[0], tail[1])))
-                position = stop
-                continue
-        field, tag = position, block[position]
+        first, tag = position, block[position]
         size, start = _read_size(block, position + 1)
         position = start + size
         if position > end:
@@ -164,11 +150,8 @@ def _decode_node(block: bytes) -> Node:
                 raise ValueError("links on both sides of the data")
             link = _decode_link(block, start, position)
             links.append(link)
-            cid_size = len(link.cid)
-            if not link.name and size < 0x80 and cid_size in (34, 36):
-                cid_start = link.cid[: 2 if cid_size == 34 else 4]
-                shapes[block[field : field + 6]] = (cid_start, 4 + cid_size, position - field)
-                tails[block[start + 2 + cid_size : position]] = (link.name, link.tsize)
+            if not link.name and size < 0x80 and len(link.cid) in (34, 36):
+                position += _take_run(block, first, position - first, links)
         elif tag == _TAG_DATA:
             if data is not None:
                 raise ValueError("data field appears twice")
@@ -177,6 +160,32 @@ def _decode_node(block: bytes) -> Node:
         else:
             raise ValueError(f"unknown field (tag byte {tag:#04x})")
     return Node(links, data)
+
+
+def _take_run(block: bytes, first: int, size: int, links: list[Link]) -> int:
+    """Append the links after links[-1], found at `first`, that differ from it in the digest only.
+
+    All but the last links of a file node do: byte columns are compared instead of parsing each.
+    A long run is only looked for when a short one was found, or unlike neighbours would cost most.
+    Returns the size of what was taken.
+    """
+    cid, name, tsize = links[-1]
+    digest = range(len(cid) - 28, len(cid) + 4)
+    fixed = [offset for offset in range(size) if offset not in digest]
+    longest = (len(block) - first) // size
+    for count in (16, longest):
+        count = min(count, longest)
+        for offset in fixed:
+            column = block[first + offset : first + count * size : size]
+            count -= len(column.lstrip(column[:1]))
+        if count < 16:
+            break
+    cid_start, cid_size = first + 4, len(cid)
+    links += [
+        _new_tuple(Link, (block[start : start + cid_size], name, tsize))
+        for start in range(cid_start + size, cid_start + count * size, size)
+    ]
+    return (count - 1) * size
 
 
 def named_links(block: bytes) -> NamedLinks:

@@ -190,9 +190,12 @@ class _Edit:
         self._new_depth = _depth(self.new_count, self.profile.max_file_links)
         # The old root may become an inner node, where its attributes have no place.
         self._old_attributes: Attributes | None = None
+        self._root_children: list[FileLink] = []
         kept = self._old_depth or 0 not in self.replaced
         if kept and cids.codec_of(self.old_root.cid) != cids.RAW:
-            self._old_attributes = file_node(self.old_root.cid, self.get)[1].attributes
+            node, record = file_node(self.old_root.cid, self.get)
+            self._old_attributes = record.attributes
+            self._root_children = children(node, record) if self._old_depth else []
 
     def _check_leaves(self) -> None:
         chunk_size, last = self.profile.chunk_size_bytes, self.new_count - 1
@@ -215,7 +218,7 @@ class _Edit:
         if self._new_depth <= self._old_depth:
             old = self.old_root
             for _ in range(self._old_depth - self._new_depth):
-                old = children(old.cid, self.get)[0]
+                old = self._children(old)[0]
         return self._node(self._new_depth, 0, old)
 
     def _node(self, level: int, index: int, old: FileLink | None) -> FileLink:
@@ -239,7 +242,7 @@ class _Edit:
             return set_attributes(leaf, attributes, self.profile, self.get, self.put)
         below: list[FileLink] = []
         if old is not None:
-            below = children(old.cid, self.get)
+            below = self._children(old)
         elif index == 0 and level == self._old_depth + 1:
             below = [self.old_root]
         child_span = span // links_max
@@ -250,6 +253,11 @@ class _Edit:
             new_child = self._node(level - 1, index * links_max + child, old_child)
             built[child : child + 1] = [new_child]
         return make_node(built, self.profile, self.put, attributes)
+
+    def _children(self, old: FileLink) -> list[FileLink]:
+        if old is self.old_root and self._root_children:
+            return self._root_children
+        return children(*file_node(old.cid, self.get))
 
     def _dirty_children(
         self, first: int, end: int, child_span: int, kept: int, count: int
@@ -272,7 +280,7 @@ def leaf_links(
     span = profile.max_file_links ** _depth(total, profile.max_file_links)
     while span > 1:
         span //= profile.max_file_links
-        below = [child for node in nodes for child in children(node.cid, get)]
+        below = [child for node in nodes for child in children(*file_node(node.cid, get))]
         start = (first - node_first) // span
         stop = -(-(first + count - node_first) // span)
         nodes, node_first = below[start:stop], node_first + start * span
@@ -324,7 +332,7 @@ def _walk_leaves(root: FileLink, profile: Profile, get: Get) -> Iterator[FileLin
         if cids.codec_of(link.cid) == cids.RAW or link.tsize == _leaf_tsize(link.size, profile):
             yield link
         else:
-            stack += [(child, depth + 1) for child in reversed(children(link.cid, get))]
+            stack += [(child, depth + 1) for child in reversed(children(*file_node(link.cid, get)))]
 
 
 def _leaf_tsize(size: int, profile: Profile) -> int:

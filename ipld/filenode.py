@@ -18,6 +18,8 @@ from ipld.profile import Profile
 from ipld.unixfs import Attributes, Kind
 from ipld.varint import BytesLike
 
+_new_tuple = tuple.__new__  # three times as fast as FileLink(…), which counts at 1024 links
+
 
 class FileLink(NamedTuple):
     """A file, or a part of one, as its parent sees it."""
@@ -123,13 +125,12 @@ def file_node(cid: bytes, get: Get) -> tuple[dagpb.Node, unixfs.Data]:
     return node, record
 
 
-def children(cid: bytes, get: Get) -> list[FileLink]:
+def children(node: dagpb.Node, record: unixfs.Data) -> list[FileLink]:
     """Links of an inner node of a canonical file. Raises MalformedUnixfs for a leaf."""
-    node, record = file_node(cid, get)
     if record.content or not node.links:
         raise MalformedUnixfs("an inner node of a canonical file has links and no content")
     sizes = zip(node.links, record.blocksizes, strict=True)
-    return [FileLink(link.cid, link.tsize, size) for link, size in sizes]
+    return [_new_tuple(FileLink, (link[0], link[2], size)) for link, size in sizes]
 
 
 def describe(cid: bytes, get: Get) -> FileLink:

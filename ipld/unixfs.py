@@ -179,11 +179,14 @@ def _decode(block: bytes, position: int, end: int) -> tuple[Data, int]:
             content = block[content_start:position]
         elif tag == 0x20:
             blocksizes.append(value)
-            # Most blocksizes repeat their predecessor: compare instead of parsing each.
-            field, size = block[start:position], position - start
-            while block.startswith(field, position) and position + size <= end:
-                blocksizes.append(value)
-                position += size
+            # Most blocksizes repeat their predecessor: compare halves of the rest, not each.
+            field = block[start:position]
+            repeats = (end - position) // len(field)
+            while repeats:
+                if block.startswith(field * repeats, position):
+                    blocksizes += [value] * repeats
+                    position += repeats * len(field)
+                repeats = min(repeats // 2, (end - position) // len(field))
         elif tag == 0x42:
             position += value
             mtime = _decode_mtime(block, position - value, min(position, end))
