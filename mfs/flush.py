@@ -315,6 +315,7 @@ def _settle(core: Core, head: Head, links: dict[int, FileLink]) -> None:
                 core.drop_content(inode)
         if inode.nlink == 0 and inode.opens:
             core.keep_content(inode)
+    state.shrink()
     if not core.is_dirty:
         core.close_lease()
 

@@ -24,8 +24,8 @@ from mfs.content import Layer
 from mfs.core import Core
 from mfs.errors import JournalDamaged, NewerFormat, NoSpace
 from mfs.flush import flush
-from mfs.pressure import has_room_twice
 from mfs.node import Inode
+from mfs.pressure import has_room_twice
 from repo.errors import StoreFull
 from repo.service import Repo
 
@@ -33,8 +33,8 @@ FORMAT_VERSION = 1
 RECORD_SIZE_BYTES = 1 << 20
 """A record is closed once it is this large; with its last item it stays below 4 MiB."""
 BATCH_SIZE_MAX_BYTES = 16 << 20
-"""More than this is flushed instead: written as blocks, it is written once. So is what the store has
-no room for twice, in the journal and then as blocks."""
+"""More than this is flushed instead: written as blocks, it is written once. So is what the store
+has no room for twice, in the journal and then as blocks."""
 
 TOTALS, ROW, CUT, LEAF, BYTES = range(5)
 """What an item is about; the first element of each."""
@@ -176,25 +176,20 @@ def _decode_record(record: bytes) -> tuple[int, int, bool, list[Item]]:
         raise JournalDamaged("journal record: not the fields of a record (restore a snapshot)")
     _, seq, number, is_last, part = fields
     for item in part:
-        if not isinstance(item, list) or tuple(map(type, item)) not in _ITEM_TYPES:
-            raise JournalDamaged("journal record: not an item of a batch (restore a snapshot)")
-        if not 0 <= item[0] <= BYTES or len(item) != _ITEM_SIZES[item[0]]:
+        if not isinstance(item, list) or not item or _KINDS.get((*map(type, item),)) != item[0]:
             raise JournalDamaged("journal record: not an item of a batch (restore a snapshot)")
     return seq, number, is_last, part
 
 
-_NONE = type(None)
-_ITEM_TYPES = frozenset(
-    (
-        (int, int, int, int),
-        (int, bytes, bytes),
-        (int, bytes, _NONE),
-        (int, int, int),
-        (int, int, int, dagcbor.Link, int, int, int),
-        (int, int, int, bytes),
-    )
-)
-_ITEM_SIZES = {TOTALS: 4, ROW: 3, CUT: 3, LEAF: 7, BYTES: 4}
+_KINDS: dict[tuple[type, ...], int] = {
+    (int, int, int, int): TOTALS,
+    (int, bytes, bytes): ROW,
+    (int, bytes, type(None)): ROW,
+    (int, int, int): CUT,
+    (int, int, int, dagcbor.Link, int, int, int): LEAF,
+    (int, int, int, bytes): BYTES,
+}
+"""The kind of an item by the types of its elements."""
 
 
 # ------------------------------------------------------------------------------- replay

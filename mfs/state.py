@@ -223,6 +223,12 @@ class State:
         self.entries.settle()
         self.links.settle()
 
+    def shrink(self) -> None:
+        """Forget clean inodes down to what the cache may hold. No operation may be going on."""
+        for _ in range(2):
+            if len(self._inodes) > INODE_CACHE_COUNT:
+                self._sweep()
+
     def thaw(self) -> None:
         """The flush failed."""
         for ino, record in self.frozen.items():
@@ -234,7 +240,10 @@ class State:
         self.links.thaw()
 
     def _sweep(self) -> None:
-        """Forget clean inodes that were not used since the last sweep."""
+        """Forget clean inodes that were not used since the last sweep.
+
+        Those of the operation that is going on were used, so they stay.
+        """
         for ino, inode in list(self._inodes.items()):
             if inode.opens or ino in self.changed or ino in self.frozen:
                 continue
