@@ -355,12 +355,15 @@ class FileSystem:
             self._roots.sync(root)
 
     def close(self) -> None:
-        """The mount is over: release what is still open, then `sync`."""
+        """The mount is over: release what is still open, `sync`, and let go of the trees."""
         for handle in (*self._handles.remove_all(), *self._removed.values()):
             _release(handle)
         self._removed.clear()
-        if not self._options.read_only:
-            self.sync()
+        try:
+            if not self._options.read_only:
+                self.sync()
+        finally:
+            self._views.close()
 
     # ---------------------------------------------------------------------------- helpers
 

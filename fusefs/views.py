@@ -167,13 +167,16 @@ class Views:
             branch.gone = True
             self._generations[branch.index] = self._generations.get(branch.index, 0) + 1
 
+    def close(self) -> None:
+        """Let go of what was opened for this mount alone."""
+        for branch in self.branches.values():
+            branch.tree.close()
+
     def _open_root(self, name: str, index: int) -> Branch:
+        tree = self._roots.tree(name)
+        tree.atime = self._options.update_atime
         return Branch(
-            index,
-            self._roots.tree(name),
-            self._options,
-            root=name,
-            generation=self._generations.get(index, 0),
+            index, tree, self._options, root=name, generation=self._generations.get(index, 0)
         )
 
     def _enter_root(self, name: str) -> Branch:
@@ -181,6 +184,10 @@ class Views:
             index = self._roots.stat(name).root_id
         except RootNotFound:
             raise NoSuchName(name) from None
+        if index >= FIRST_SNAPSHOT_INDEX:
+            raise NoSuchName(
+                f"{name}: a mount of all roots numbers 32,767 of them (mount it alone)"
+            )
         with self._lock:
             branch = self.branches.get(index)
             if branch is None:

@@ -47,6 +47,9 @@ class VirtualTree:
     def release(self, ino: int) -> None:
         """See `open`."""
 
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def fsync(self, ino: int) -> None:
         """Nothing here is ever dirty."""
 

@@ -191,6 +191,9 @@ class FakeTree:
     def dagsize_of(self, ino: int) -> int:
         return len(self._node(ino).data)
 
+    def close(self) -> None:
+        self.calls.append(("close",))
+
 
 class FakeRoot(NamedTuple):
     name: str

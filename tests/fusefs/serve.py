@@ -15,6 +15,7 @@ only a process can be killed.
 from __future__ import annotations
 
 import ast
+import contextlib
 import logging
 import signal
 import sys
@@ -22,7 +23,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from fusefs.errors import FusefsError
+from fusefs.errors import FusefsError, NotMounted
 from fusefs.mount import Mount
 from fusefs.options import MountOptions
 from tests.fusefs.fake_tree import FakeRoots
@@ -72,8 +73,13 @@ def evaluate(line: str, names: dict[str, Any]) -> str:
 def answer(names: dict[str, Any], mount: Mount) -> None:
     for line in sys.stdin:
         print(evaluate(line.strip(), names), flush=True)
-    if not mount.ended.is_set():
-        mount.unmount(lazy=True)
+    leave(mount, lazy=True)
+
+
+def leave(mount: Mount, *, lazy: bool = False) -> None:
+    """Unmount, unless somebody else just did."""
+    with contextlib.suppress(NotMounted):
+        mount.unmount(lazy=lazy)
 
 
 def main() -> int:
@@ -87,9 +93,7 @@ def main() -> int:
         return 1
     names["mount"] = mount
     names["counters"] = mount.counters
-    signal.signal(
-        signal.SIGTERM, lambda *_: threading.Thread(target=mount.unmount, daemon=True).start()
-    )
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave, args=(mount,)).start())
     threading.Thread(target=answer, args=(names, mount), daemon=True).start()
     failure: list[BaseException] = []
 

@@ -633,3 +633,47 @@ def test_a_snapshot_made_anew_under_its_name_is_not_taken_for_the_old_one(fs, ro
     fs.snapshot_dropped("main", "monday")
     roots.snapshot_trees[("main", "monday")] = FakeTree(read_only=True)
     assert fs.lookup(directory, b"monday").generation > before.generation
+
+
+def test_noatime_reaches_the_trees(roots):
+    mounted(roots, "noatime")
+    assert roots.trees["main"].atime is False
+    mounted(roots)
+    assert roots.trees["main"].atime is True
+
+
+def test_the_end_of_a_mount_lets_go_of_its_trees_even_if_the_sync_fails(fs, roots):
+    roots.sync = lambda name=None: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fs.close()
+    assert ("close",) in roots.trees["main"].calls
+
+
+def test_a_root_whose_number_is_beyond_the_mounts_is_not_mixed_up_with_a_snapshot(roots, all_fs):
+    roots.ids["other"] = FIRST_SNAPSHOT_INDEX
+    fails(errno.ENOENT, all_fs.lookup, 1, b"other")
+
+
+def test_a_removed_directory_answers_until_the_kernel_forgets_it(fs, roots):
+    directory = fs.mkdir(1, b"d", modes.S_IFDIR | 0o755, 0, 0).ino
+    node = roots.trees["main"].nodes[directory]
+    fs.rmdir(1, b"d")
+    assert node.opens == 1
+    assert modes.S_ISDIR(fs.getattr(directory).mode)
+    fs.forget([(directory, 2)])
+    assert node.opens == 0
+
+
+def test_a_directory_that_could_not_be_removed_is_not_held(fs, roots):
+    directory = fs.mkdir(1, b"d", modes.S_IFDIR | 0o755, 0, 0).ino
+    create(fs, directory, b"file")
+    fails(errno.ENOTEMPTY, fs.rmdir, 1, b"d")
+    assert roots.trees["main"].nodes[directory].opens == 0
+
+
+def test_a_call_is_known_to_wait_when_its_tree_is(fs, roots):
+    handle, stat = create(fs, 1, b"file")
+    assert not fs.inode_waits(stat.ino) and not fs.handle_waits(handle)
+    roots.trees["main"].would_wait = True
+    assert fs.inode_waits(stat.ino) and fs.handle_waits(handle)
+    assert not fs.inode_waits(99 << INO_BITS) and not fs.handle_waits(12345)
