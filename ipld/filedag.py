@@ -62,11 +62,8 @@ class Assembler:
 
     def __init__(self, profile: Profile, put: Put, attributes: Attributes | None = None) -> None:
         self._profile, self._put, self._attributes = profile, put, attributes
-        self._tree: _BalancedTree | TrickleTree
-        if profile.layout == "trickle":
-            self._tree = TrickleTree(profile, put)
-        else:
-            self._tree = _BalancedTree(profile, put)
+        tree = TrickleTree if profile.layout == "trickle" else _BalancedTree
+        self._tree: TrickleTree | _BalancedTree = tree(profile, put)
         self._single_leaf: BytesLike | None = None
         self._leaf_count = 0
 
@@ -193,9 +190,9 @@ class _Edit:
         self._root_children: list[FileLink] = []
         kept = self._old_depth or 0 not in self.replaced
         if kept and cids.codec_of(self.old_root.cid) != cids.RAW:
-            node, record = file_node(self.old_root.cid, self.get)
+            links, record = file_node(self.old_root.cid, self.get)
             self._old_attributes = record.attributes
-            self._root_children = children(node, record) if self._old_depth else []
+            self._root_children = children(links, record) if self._old_depth else []
 
     def _check_leaves(self) -> None:
         chunk_size, last = self.profile.chunk_size_bytes, self.new_count - 1
@@ -302,9 +299,9 @@ def is_canonical(root: FileLink, profile: Profile, get: Get) -> bool:
 def _is_canonical(root: FileLink, profile: Profile, get: Get) -> bool:
     attributes = None
     if cids.codec_of(root.cid) != cids.RAW:
-        node, record = file_node(root.cid, get)
+        links, record = file_node(root.cid, get)
         attributes = record.attributes
-        if not node.links:
+        if not links:
             return add_bytes(record.content or b"", profile, _discard, attributes).cid == root.cid
     profile = leaf_profile(profile, attributes)
     assembler = Assembler(profile, _discard, attributes)

@@ -13,7 +13,7 @@ from ipld import cid as cids
 from ipld import dagpb, unixfs, varint
 from ipld.block import Block
 from ipld.errors import MalformedUnixfs, NotAFile
-from ipld.nodes import Get, Put, load
+from ipld.nodes import Get, Put, load, load_unixfs
 from ipld.profile import Profile
 from ipld.unixfs import Attributes, Kind
 from ipld.varint import BytesLike
@@ -106,30 +106,29 @@ def set_attributes(
             return root
         record = unixfs.file(bytes(load(root.cid, get)), attributes=attributes)
         return put_node([], record, profile, put)
-    node = dagpb.decode(load(root.cid, get))
-    old = unixfs.decode_file(node.data, len(node.links))
+    links, record = load_unixfs(root.cid, get)
+    old = unixfs.check_file(record, len(links))
     new = old.with_attributes(attributes)
     if new == old:
         return root
-    return put_node(node.links, new, profile, put)._replace(size=root.size)
+    return put_node(links, new, profile, put)._replace(size=root.size)
 
 
-def file_node(cid: bytes, get: Get) -> tuple[dagpb.Node, unixfs.Data]:
+def file_node(cid: bytes, get: Get) -> tuple[list[dagpb.Link], unixfs.Data]:
     """A dag-pb node that has content, decoded and checked. Raises NotAFile, MalformedNode."""
     if cids.codec_of(cid) != cids.DAG_PB:
         raise NotAFile(f"{cids.to_text(cid)} is not a UnixFS file")
-    node = dagpb.decode(load(cid, get))
-    record = unixfs.decode_file(node.data, len(node.links))
+    links, record = load_unixfs(cid, get)
     if not record.is_file:
         raise NotAFile(f"{cids.to_text(cid)} is a {record.kind.name.lower()}")
-    return node, record
+    return links, unixfs.check_file(record, len(links))
 
 
-def children(node: dagpb.Node, record: unixfs.Data) -> list[FileLink]:
+def children(links: Sequence[dagpb.Link], record: unixfs.Data) -> list[FileLink]:
     """Links of an inner node of a canonical file. Raises MalformedUnixfs for a leaf."""
-    if record.content or not node.links:
+    if record.content or not links:
         raise MalformedUnixfs("an inner node of a canonical file has links and no content")
-    sizes = zip(node.links, record.blocksizes, strict=True)
+    sizes = zip(links, record.blocksizes, strict=True)
     return [_new_tuple(FileLink, (link[0], link[2], size)) for link, size in sizes]
 
 

@@ -111,10 +111,8 @@ class FileReader:
             return node, None
         block = bytes(load(cid, self._get))
         node = _parse(cid, block)
-        cache, size_max = (
-            (self._nodes, _INNER_NODES_MAX) if node.cids else (self._leaves, _LEAVES_MAX)
-        )
-        if len(cache) >= size_max:
+        cache = self._nodes if node.cids else self._leaves
+        if len(cache) >= (_INNER_NODES_MAX if node.cids else _LEAVES_MAX):
             cache.clear()
         cache[cid] = node
         return node, block

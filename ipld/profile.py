@@ -123,11 +123,8 @@ UNIXFS_V1_2025 = replace(
     max_file_links=1024,
     hamt_size_estimation="block",
 )
-_BY_NAME = {
-    "unixfs-v1-2025": UNIXFS_V1_2025,
-    "unixfs-v0-2015": UNIXFS_V0_2015,
-    "legacy-cid-v0": UNIXFS_V0_2015,
-}
+_BY_NAME = {profile.name: profile for profile in (UNIXFS_V1_2025, UNIXFS_V0_2015)}
+_BY_NAME["legacy-cid-v0"] = UNIXFS_V0_2015
 
 
 def by_name(name: str) -> Profile:

@@ -197,17 +197,13 @@ def _decode(block: bytes, position: int, end: int) -> tuple[Data, int]:
     if values.get(0x38, 0) > _MODE_MAX:
         raise ValueError("mode has more than 32 bits")
     filesize, hash_type, fanout, mode = map(values.get, (0x18, 0x28, 0x30, 0x38))
-    kind, sizes = _kind(values.get(0x08)), tuple(blocksizes)
+    if 0x08 not in values:
+        raise ValueError("record without a type")
+    kind, sizes = Kind(values[0x08]), tuple(blocksizes)
     return Data(kind, content, filesize, sizes, hash_type, fanout, mode, mtime), content_start
 
 
 _KNOWN_TAGS = frozenset((0x08, 0x12, 0x18, 0x20, 0x28, 0x30, 0x38, 0x42))
-
-
-def _kind(value: int | None) -> Kind:
-    if value is None:
-        raise ValueError("record without a type")
-    return Kind(value)
 
 
 def _decode_mtime(block: bytes, position: int, end: int) -> tuple[int, int]:
