@@ -61,6 +61,12 @@ class Reader:
         """The key's value. Raises BlockDamaged."""
         return self._search(key, self._value_at)
 
+    def part(self, key: bytes, start: int, length: int) -> bytes | None:
+        """Bytes of the key's value, unchecked. Raises BlockDamaged."""
+        return self._search(
+            key, lambda location, key, _: self._part_at(location, key, start, length)
+        )
+
     def view(self, key: bytes) -> View:
         return View(self, key)
 
@@ -152,6 +158,21 @@ class Reader:
         if self._verify and crc32(value) != header.value_checksum:
             raise self._damaged(location, key, "its value fails its checksum")
         return fingerprint, location, value
+
+    def _part_at(self, location: int, key: bytes, start: int, length: int) -> bytes | None:
+        staged = self._log.staged.get(location)
+        if staged:
+            same = staged[0][_HEAD:] == key
+            return bytes(memoryview(staged[1])[start : start + length]) if same else None
+        header = self._confirm(self._try_read(location, key, _HEAD + len(key)), location, key)
+        if header is None:
+            return None
+        offset = self._device_offset(location) + _HEAD + header.key_size_bytes + start
+        length = min(length, header.value_size_bytes - start)
+        try:
+            return self._volume.device.read(offset, length) if length > 0 else b""
+        except OSError as error:
+            raise self._damaged(location, key, f"the device cannot read it: {error}") from error
 
     def _packed_at(self, location: int, key: bytes) -> tuple[RecordHeader, bytes | memoryview, int]:
         staged = self._log.staged.get(location)

@@ -337,6 +337,17 @@ class Store:
             raise KeyNotFound(key)
         return value
 
+    def get_part(self, key: bytes, start: int, length: int) -> bytes:
+        """Bytes of the value from `start` on, fewer only at its end; never checked against its
+        checksum: for a caller who has checked the whole value before.
+
+        Raises KeyNotFound, BlockDamaged.
+        """
+        part = self._reader.part(key, start, length)
+        if part is None:
+            raise KeyNotFound(key)
+        return part
+
     def view(self, key: bytes) -> AbstractContextManager[memoryview]:
         """The value without a copy where possible: read-only, valid inside the `with` only.
 

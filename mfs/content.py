@@ -60,8 +60,7 @@ class Reader:
         return data
 
     def _slice(self, cid: bytes, start: int, length: int) -> bytes:
-        with self._repo.view(cid) as view:
-            data = bytes(view[start : start + length])
+        data = self._repo.get_part(cid, start, length)
         if len(data) != length:
             raise MalformedUnixfs(f"{cids.to_text(cid)} is shorter than its parent says")
         return data

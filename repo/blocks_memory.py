@@ -36,6 +36,9 @@ class MemoryBlocks:
             self._verified.check(cid, multihash, data)
         return data
 
+    def get_part(self, cid: bytes, start: int, length: int) -> bytes:
+        return self.get(cid)[start : start + length]
+
     @contextmanager
     def view(self, cid: bytes) -> Iterator[memoryview]:
         # Released on leaving, so that a caller who keeps it fails here as on a device.

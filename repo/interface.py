@@ -42,6 +42,12 @@ class BlockStore(Protocol):
     def get(self, cid: bytes) -> bytes:
         """The block's bytes. Raises BlockNotFound, BlockDamaged, StoreFailed."""
 
+    def get_part(self, cid: bytes, start: int, length: int) -> bytes:
+        """Bytes of the block from `start` on, fewer only at its end. Raises what `get` raises.
+
+        The whole block is verified first, unless it was recently: then no more is read than asked.
+        """
+
     def view(self, cid: bytes) -> AbstractContextManager[memoryview]:
         """The block's bytes without a copy: read-only, valid inside the `with` and not after it.
 

@@ -63,6 +63,13 @@ class Repo:
         except BlockNotFound:
             raise BlockUnavailable(cid) from None
 
+    def get_part(self, cid: bytes, start: int, length: int) -> bytes:
+        """Bytes of the block from `start` on, fewer only at its end; verified as `get` is."""
+        try:
+            return self.blocks.get_part(cid, start, length)
+        except BlockNotFound:
+            raise BlockUnavailable(cid) from None
+
     def view(self, cid: bytes) -> AbstractContextManager[memoryview]:
         """Zero-copy `get`; the view is read-only and ends with the `with`."""
         return _View(cid, self.blocks.view(cid))

@@ -84,6 +84,27 @@ class StoreSuite:
         assert blocks.has(block.cid)
         assert blocks.size_of(block.cid) == size
 
+    @pytest.mark.parametrize("size", [0, 1, 300, 100_000, 1 << 20])
+    def test_parts_of_a_block_are_what_slices_of_it_are(self, driver, size):
+        block = block_of(random.Random(size).randbytes(size))
+        blocks = driver.backend.blocks
+        blocks.put_many([block])
+        bounds = [(0, size), (0, 10), (size // 2, 4096), (max(0, size - 3), 10), (size + 5, 7)]
+        for state in ("staged", "committed", "verified"):
+            for start, length in bounds:
+                part = blocks.get_part(block.cid, start, length)
+                assert part == block.data[start : start + length], (state, start, length)
+            driver.backend.commit()
+        assert type(part) is bytes
+
+    def test_parts_are_of_identity_and_long_multihashes_too(self, blocks):
+        identity = cids.make(1, cids.RAW, b"\0\x05hello")
+        assert blocks.get_part(identity, 1, 3) == b"ell"
+        long = block_of(b"0123456789" * 100, function="sha2-512")
+        blocks.put_many([long])
+        for _ in range(2):
+            assert blocks.get_part(long.cid, 8, 4) == b"8901"
+
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_block_may_be_any_buffer_and_is_copied(self, blocks, kind):
         data = bytearray(b"buffer of the caller" * 50)
@@ -98,6 +119,8 @@ class StoreSuite:
         with pytest.raises(BlockNotFound) as caught:
             blocks.get(cid)
         assert caught.value.cid == cid
+        with pytest.raises(BlockNotFound):
+            blocks.get_part(cid, 0, 10)
         with pytest.raises(BlockNotFound):
             blocks.size_of(cid)
         with pytest.raises(BlockNotFound), blocks.view(cid):
@@ -252,6 +275,8 @@ class StoreSuite:
             assert caught.value.cid == bad.cid
             with pytest.raises(BlockDamaged), blocks.view(bad.cid):
                 pytest.fail("entered a view of damaged bytes")
+            with pytest.raises(BlockDamaged):
+                blocks.get_part(bad.cid, 0, 10)
         assert blocks.get(good.cid) == good.data
 
     def test_damaged_block_can_be_replaced(self, driver):
