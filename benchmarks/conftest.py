@@ -13,6 +13,9 @@ import pytest
 
 from benchmarks import limits, machine
 from benchmarks.results import Results
+from benchmarks.rivals.devices import LoopDevice, can_loop
+
+LIMIT_SIZE_BYTES = 128 << 20
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +39,11 @@ def results(request: pytest.FixtureRequest, bench_folder) -> Iterator[Results]:
 
 @pytest.fixture(scope="module")
 def disk(bench_folder) -> Iterator[limits.Disk]:
-    """The disk's limits, measured beside the contestants."""
-    disk = limits.Disk(bench_folder, 128 << 20)
+    """The disk's limits, measured beside the contestants and on a disk like theirs."""
+    device = LoopDevice(bench_folder / "limit.img", LIMIT_SIZE_BYTES) if can_loop() else None
+    path = Path(device.path) if device else bench_folder / "limit.bin"
+    disk = limits.Disk(path, LIMIT_SIZE_BYTES)
     yield disk
     disk.close()
+    if device:
+        device.close()

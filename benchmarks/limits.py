@@ -30,14 +30,13 @@ def sha256(size_bytes: int, total_bytes: int) -> Callable[[], float]:
 
 
 class Disk:
-    """A preallocated file on the disk that the stores are on."""
+    """A device, or a file on the disk that the stores are on."""
 
-    def __init__(self, folder: Path, size_bytes: int) -> None:
+    def __init__(self, path: Path, size_bytes: int) -> None:
         self._size_bytes = size_bytes
-        self._descriptor = os.open(folder / "limit.bin", os.O_RDWR | os.O_CREAT, 0o600)
-        os.posix_fallocate(self._descriptor, 0, size_bytes)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._chunk = os.urandom(CHUNK_SIZE_BYTES)
-        # Written once before anything is measured: a store reuses its space, too.
+        # Written once before anything is measured, so that a file has its space.
         self.sequential_write()()
 
     def close(self) -> None:

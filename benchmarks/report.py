@@ -28,6 +28,7 @@ TITLES = {
     "read": "Verified reads: every block hashed",
     "add": "Importing files: one process, from its start to its end",
     "mount": "The mount",
+    "start": "Starting a command",
     "table": "The table of inodes and entries",
 }
 NOTES = {
@@ -40,6 +41,7 @@ NOTES = {
     "mount": "Each file system is on a loop device over a file on the same disk; gocryptfs on an "
     "ext4 of its own. `pinned`: the measuring program and the server share one CPU. `CPU`: time of "
     "the server per operation, or per MB where the unit is MB/s.",
+    "start": "Milliseconds from the start of the process to its end.",
     "table": "In memory, without a device below.",
 }
 

@@ -1,7 +1,9 @@
 """The engine against LevelDB, LMDB and flat files: the same blocks, durable after each batch."""
 
 import random
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -9,24 +11,39 @@ import pytest
 
 from benchmarks import limits
 from benchmarks.race import Round, race
-from benchmarks.rivals.stores import STORES, KeyValueStore
+from benchmarks.rivals.devices import Ext4, LoopDevice, can_loop
+from benchmarks.rivals.stores import STORES, Blkdev, KeyValueStore
 from benchmarks.workloads import BLOCKS, SINGLE_PUT, BlockWorkload
 
 GETS_PER_ROUND = 2000
+DISK_SIZE_BYTES = 1536 << 20
 PER_WORKLOAD = pytest.mark.parametrize("workload", BLOCKS, ids=lambda workload: workload.name)
 
 
-@pytest.fixture
-def stores(bench_folder, tmp_path_factory) -> Iterator[dict[str, KeyValueStore]]:
-    folder = bench_folder / tmp_path_factory.mktemp("stores").name
-    opened: dict[str, KeyValueStore] = {}
-    for name, kind in STORES.items():
-        place: Path = folder / name
-        place.mkdir(parents=True)
-        opened[name] = kind(place)
-    yield opened
-    for store in opened.values():
-        store.close()
+@pytest.fixture(scope="module")
+def stores(bench_folder) -> Iterator[dict[str, KeyValueStore]]:
+    """Every store on a disk of its own: ours on the raw device, the rivals on an ext4 on theirs.
+
+    Without the right to make loop devices all of them share the folder's file system.
+    """
+    with ExitStack() as undo:
+        folder = bench_folder / "stores"
+        undo.callback(shutil.rmtree, folder)
+        opened: dict[str, KeyValueStore] = {}
+        for name, kind in STORES.items():
+            place: Path = folder / name
+            place.mkdir(parents=True)
+            if can_loop():
+                disk = (
+                    LoopDevice(place / "disk.img", DISK_SIZE_BYTES)
+                    if kind is Blkdev
+                    else Ext4(place, DISK_SIZE_BYTES)
+                )
+                undo.callback(disk.close)
+                place = Path(disk.path) if isinstance(disk, LoopDevice) else disk.folder
+            opened[name] = kind(place)
+            undo.callback(opened[name].close)
+        yield opened
 
 
 def put_round(store: KeyValueStore, workload: BlockWorkload):

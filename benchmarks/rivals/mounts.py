@@ -16,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-IMAGE_SIZE_BYTES = 12 << 30
+from benchmarks.rivals import devices
+from benchmarks.rivals.devices import run
+
+DISK_SIZE_BYTES = 3 << 30
 START_TIMEOUT_S = 30.0
 
 
@@ -34,55 +37,37 @@ class MountedFileSystem(Protocol):
         """Unmount and give the devices back."""
 
 
-class LoopDevice:
-    """A sparse file as a block device."""
-
-    def __init__(self, image: Path) -> None:
-        with image.open("wb") as file:
-            file.truncate(IMAGE_SIZE_BYTES)
-        self._image = image
-        self.path = _run("losetup", "--find", "--show", str(image))
-
-    def close(self) -> None:
-        _run("losetup", "--detach", self.path)
-        self._image.unlink()
-
-
 class Ext4:
     """The kernel's own: no server, no hashing, the floor."""
 
     server_pid: int | None = None
 
     def __init__(self, place: Path) -> None:
-        self._device = LoopDevice(place / "ext4.img")
-        self.folder = place / "ext4"
-        self.folder.mkdir()
-        _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self._device.path)
-        _run("mount", self._device.path, str(self.folder))
+        self._disk = devices.Ext4(place, DISK_SIZE_BYTES)
+        self.folder = self._disk.folder
 
     def close(self) -> None:
-        _run("umount", str(self.folder))
-        self._device.close()
+        self._disk.close()
 
 
 class Gocryptfs:
     """An encrypting overlay in Go, the fastest of the daemons that store what they are given."""
 
     def __init__(self, place: Path) -> None:
-        self._below = Ext4(place)
+        self._below = devices.Ext4(place, DISK_SIZE_BYTES)
         cipher = self._below.folder / "cipher"
         cipher.mkdir()
         self.folder = place / "gocryptfs"
         self.folder.mkdir()
         secret = ("-extpass", "echo benchmark")
-        _run("gocryptfs", "-init", "-q", "-scryptn", "10", *secret, str(cipher))
+        run("gocryptfs", "-init", "-q", "-scryptn", "10", *secret, str(cipher))
         command = ("gocryptfs", "-fg", "-q", *secret, str(cipher), str(self.folder))
         self._server = subprocess.Popen(command)
         self.server_pid: int | None = self._server.pid
         _wait_until(lambda: os.path.ismount(self.folder))
 
     def close(self) -> None:
-        _run("umount", str(self.folder))
+        run("umount", str(self.folder))
         self._server.wait()
         self._below.close()
 
@@ -91,11 +76,11 @@ class IpfsMfs:
     """Ours, on the raw device."""
 
     def __init__(self, place: Path) -> None:
-        self._device = LoopDevice(place / "ipfs-mfs.img")
+        self._device = devices.LoopDevice(place / "ipfs-mfs.img", DISK_SIZE_BYTES)
         program = str(Path(sys.executable).with_name("ipfs-mfs"))
         self.folder = place / "ipfs-mfs"
         self.folder.mkdir()
-        _run(program, "format", self._device.path, "--force")
+        run(program, "format", self._device.path, "--force")
         command = (program, "mount", str(self.folder), "--store", self._device.path, "--foreground")
         self._log = (place / "ipfs-mfs.log").open("w")
         self._server = subprocess.Popen(command, stdout=self._log, stderr=self._log)
@@ -147,10 +132,3 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("the mount did not come up")
         time.sleep(0.05)
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
-    return done.stdout.strip()

@@ -1,4 +1,7 @@
-"""Key-value stores under one protocol. `put_batch` returns when the batch is on the disk."""
+"""Key-value stores under one protocol. `put_batch` returns when the batch is on the disk.
+
+Ours takes a device or makes a file; the rivals take a folder of a file system.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Protocol
 import lmdb
 import plyvel
 
+from blkdev.device import open_device
 from blkdev.device_file import FileDevice
 from blkdev.store import Store
 
@@ -18,9 +22,9 @@ STORE_SIZE_BYTES = 8 << 30
 
 
 class KeyValueStore(Protocol):
-    """One contestant; made in an empty folder of its own."""
+    """One contestant; made in an empty folder of its own, or on a device if it can use one."""
 
-    def __init__(self, folder: Path) -> None: ...
+    def __init__(self, place: Path) -> None: ...
 
     def put_batch(self, items: Sequence[Item]) -> None: ...
 
@@ -30,14 +34,17 @@ class KeyValueStore(Protocol):
 
 
 class Blkdev:
-    """Our engine on a sparse file. Values are not checked on reading, as with the rivals."""
+    """Our engine. Values are not checked on reading, as with the rivals."""
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / "store.blk"
-        device = FileDevice(path, create_size_bytes=STORE_SIZE_BYTES)
-        Store.format(device)
+    def __init__(self, place: Path) -> None:
+        path = place
+        if place.is_dir():
+            path = place / "store.blk"
+            FileDevice(path, create_size_bytes=STORE_SIZE_BYTES).close()
+        device = open_device(path)
+        Store.format(device, force=True)
         device.close()
-        self.store = Store.open(FileDevice(path), verify_reads=False)
+        self.store = Store.open(open_device(path), verify_reads=False)
 
     def put_batch(self, items: Sequence[Item]) -> None:
         self.store.put_many(items)
@@ -53,8 +60,8 @@ class Blkdev:
 class Leveldb:
     """LevelDB through plyvel; each batch is one synced write."""
 
-    def __init__(self, folder: Path) -> None:
-        self._database = plyvel.DB(str(folder / "leveldb"), create_if_missing=True)
+    def __init__(self, place: Path) -> None:
+        self._database = plyvel.DB(str(place / "leveldb"), create_if_missing=True)
 
     def put_batch(self, items: Sequence[Item]) -> None:
         with self._database.write_batch(sync=True) as batch:
@@ -71,8 +78,8 @@ class Leveldb:
 class Lmdb:
     """LMDB with its default of a sync at the end of each transaction."""
 
-    def __init__(self, folder: Path) -> None:
-        self._environment = lmdb.open(str(folder / "lmdb"), map_size=STORE_SIZE_BYTES)
+    def __init__(self, place: Path) -> None:
+        self._environment = lmdb.open(str(place / "lmdb"), map_size=STORE_SIZE_BYTES)
 
     def put_batch(self, items: Sequence[Item]) -> None:
         with self._environment.begin(write=True) as transaction:
@@ -95,8 +102,8 @@ class FlatFiles:
 
     synced = True
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "blocks"
+    def __init__(self, place: Path) -> None:
+        self._folder = place / "blocks"
         self._folder.mkdir()
         self._made: set[str] = set()
 

@@ -1,0 +1,60 @@
+"""Disks for the contestants: a loop device each, over a file on the disk that is measured.
+
+The file is written once from end to end before it is used. A sparse one would make the file system
+below allocate and journal during every flush, and that would be measured instead of the contestant.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+_CHUNK = bytes(4 << 20)
+
+
+class LoopDevice:
+    """A file as a block device, until `close`."""
+
+    def __init__(self, image: Path, size_bytes: int) -> None:
+        with image.open("wb", buffering=0) as file:
+            for _ in range(0, size_bytes, len(_CHUNK)):
+                file.write(_CHUNK)
+            os.fsync(file.fileno())
+        self._image = image
+        self.path = run("losetup", "--find", "--show", str(image))
+
+    def close(self) -> None:
+        run("losetup", "--detach", self.path)
+        self._image.unlink()
+
+
+class Ext4:
+    """A fresh ext4 on such a device, mounted at `folder`."""
+
+    def __init__(self, place: Path, size_bytes: int) -> None:
+        self._device = LoopDevice(place / "ext4.img", size_bytes)
+        self.folder = place / "ext4"
+        self.folder.mkdir()
+        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self._device.path)
+        run("mount", self._device.path, str(self.folder))
+
+    def close(self) -> None:
+        run("umount", str(self.folder))
+        self._device.close()
+
+
+def can_loop() -> bool:
+    """Whether this user may make loop devices here."""
+    if os.geteuid() != 0 or not shutil.which("losetup"):
+        return False
+    return subprocess.run(("losetup", "--find"), capture_output=True, check=False).returncode == 0
+
+
+def run(*command: str) -> str:
+    """The output of a command that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    return done.stdout.strip()
