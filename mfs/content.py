@@ -253,13 +253,18 @@ class Content:
 
     __slots__ = ("_leaf_readers", "_reader", "_repo", "active", "base", "frozen")
 
-    def __init__(self, base: FileLink | None, chunk_size: int, repo: Repo) -> None:
+    def __init__(self, base: FileLink | None, active: Layer, repo: Repo) -> None:
         self._repo = repo
         self.base = base
-        self.active = Layer(base.size if base else 0, chunk_size)
+        self.active = active
         self.frozen: Layer | None = None
-        self._reader = Reader(base, repo) if base else None
-        self._leaf_readers: dict[bytes, Reader] = {}
+        self._reader: Reader | None = None
+        self._leaf_readers: dict[bytes, Reader] | None = None
+
+    @classmethod
+    def of(cls, base: FileLink | None, chunk_size: int, repo: Repo) -> Content:
+        """The content of a file that is not changed."""
+        return cls(base, Layer(base.size if base else 0, chunk_size), repo)
 
     @property
     def memory_bytes(self) -> int:
@@ -284,8 +289,8 @@ class Content:
     def settle(self, base: FileLink) -> None:
         """The flush went well: what was frozen is in the DAG."""
         self.base = base
-        self._reader = Reader(base, self._repo)
-        self._leaf_readers.clear()
+        self._reader = None
+        self._leaf_readers = None
         self.frozen = None
 
     def thaw(self) -> None:
@@ -297,9 +302,7 @@ class Content:
     def frozen_view(self) -> Content:
         """The content as of `freeze`, for the flush to read without the lock."""
         assert self.frozen is not None, "asked for during a flush only"
-        view = Content(self.base, self.frozen.chunk_size, self._repo)
-        view.active = self.frozen
-        return view
+        return Content(self.base, self.frozen, self._repo)
 
     # ---------------------------------------------------------------------------- reading
 
@@ -314,8 +317,7 @@ class Content:
         self, layers: list[Layer], depth: int, start: int, end: int, plan: Plan
     ) -> None:
         if depth == len(layers):
-            assert self._reader is not None, "a limit above 0 has a base below it"
-            plan.append(Span(self._reader, start, end - start))
+            plan.append(Span(self._base_reader(), start, end - start))
             return
         layer = layers[depth]
         if not layer.leaves:
@@ -371,10 +373,16 @@ class Content:
         if stop < end:
             plan.append(bytes(end - max(start, stop)))
 
+    def _base_reader(self) -> Reader:
+        if self._reader is None:
+            assert self.base is not None, "a limit above 0 has a base below it"
+            self._reader = Reader(self.base, self._repo)
+        return self._reader
+
     def _leaf_reader(self, link: FileLink) -> Reader:
+        if self._leaf_readers is None or len(self._leaf_readers) >= _LEAF_READERS_MAX:
+            self._leaf_readers = {}
         reader = self._leaf_readers.get(link.cid)
         if reader is None:
-            if len(self._leaf_readers) >= _LEAF_READERS_MAX:
-                self._leaf_readers.clear()
             reader = self._leaf_readers[link.cid] = Reader(link, self._repo)
         return reader

@@ -103,7 +103,7 @@ class Core:
         """The content of a file. Needs `lock`."""
         content = inode.content
         if content is None:
-            content = Content(inode.link, self.profile.chunk_size_bytes, self.repo)
+            content = Content.of(inode.link, self.profile.chunk_size_bytes, self.repo)
             inode.content = content
         return content
 

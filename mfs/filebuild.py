@@ -57,8 +57,11 @@ class FileBuilder:
         return self._edit(frozen, frozen.base, size)
 
     def _assemble(self, frozen: Content, size: int) -> FileLink:
+        count = leaf_count(size, self._chunk_size)
+        if count == 1 and self._profile.layout == "balanced":
+            return self._leaf(frozen, 0, size)
         assembler = filedag.Assembler(self._profile, self._put)
-        for index in range(leaf_count(size, self._chunk_size)):
+        for index in range(count):
             assembler.add(self._leaf(frozen, index, size))
         return assembler.finish()
 
@@ -108,6 +111,9 @@ class FileBuilder:
             under = leaf.under
             if isinstance(under, FileLink) and leaf.under_limit == under.size == length:
                 return under
+        elif (whole := leaf.extents.take_whole(length)) is not None:
+            # Frozen, so that it can be handed on as it is.
+            return self._write_leaf(whole)
         return self._write_leaf(fetch(frozen.plan(start, start + length)) if length else b"")
 
     def _zero_leaf(self, length: int) -> FileLink:

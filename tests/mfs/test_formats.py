@@ -213,3 +213,17 @@ def test_other_items_are_damage(item):
     record = dagcbor.encode([1, 5, 0, True, [item]])
     with pytest.raises(JournalDamaged):
         list(journal.decode_batches(iter([record])))
+
+
+@given(inodes)
+def test_an_inode_record_is_strict_dag_cbor(record):
+    encoded = records.encode_inode(record)
+    assert dagcbor.encode(dagcbor.decode(encoded)) == encoded
+
+
+@pytest.mark.parametrize("size", [0, 23, 24, 255])
+def test_names_of_all_lengths_are_strict_dag_cbor(size):
+    record = InodeRecord(0, 0, 0, 1, 0, 0, 0, 0, 0, 1, b"n" * size, b"t" * (size * 16), (), None, 0)
+    encoded = records.encode_inode(record)
+    assert dagcbor.encode(dagcbor.decode(encoded)) == encoded
+    assert records.decode_inode(encoded) == record
