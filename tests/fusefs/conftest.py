@@ -162,8 +162,9 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     options = ""
     if os.geteuid() == 0:
         options = "allow_other,suid"
-        for path in (folder, *list(folder.parents)[:2]):
-            path.chmod(0o755)  # so that other users get through to the mount
+        for path in (folder, *folder.parents):
+            if not path.stat().st_mode & 0o001:
+                path.chmod(0o755)  # so that other users get through to the mount
     server = mounts.mount(options)
     yield server
     try:
