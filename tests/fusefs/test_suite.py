@@ -25,7 +25,7 @@ class MountDriver:
     def __init__(self, shared: SharedMount, folder: bytes) -> None:
         self._shared = shared
         self._top = os.fsencode(shared.mounts.point) + b"/" + folder
-        os.mkdir(self._top)  # noqa: PTH102
+        os.mkdir(self._top)  # noqa: PTH102  # names are bytes
 
     def _path(self, path: bytes) -> bytes:
         return self._top if path == b"/" else self._top + path
@@ -42,7 +42,7 @@ class MountDriver:
     fstat = staticmethod(os.fstat)
 
     def stat(self, path: bytes) -> os.stat_result:
-        return os.stat(self._path(path))  # noqa: PTH116
+        return os.stat(self._path(path))  # noqa: PTH116  # names are bytes
 
     def lstat(self, path: bytes) -> os.stat_result:
         return os.lstat(self._path(path))
@@ -51,13 +51,13 @@ class MountDriver:
         os.truncate(self._path(path), size)
 
     def mkdir(self, path: bytes, mode: int = 0o755) -> None:
-        os.mkdir(self._path(path), mode)  # noqa: PTH102
+        os.mkdir(self._path(path), mode)  # noqa: PTH102  # names are bytes
 
     def rmdir(self, path: bytes) -> None:
-        os.rmdir(self._path(path))  # noqa: PTH106
+        os.rmdir(self._path(path))  # noqa: PTH106  # names are bytes
 
     def unlink(self, path: bytes) -> None:
-        os.unlink(self._path(path))  # noqa: PTH108
+        os.unlink(self._path(path))  # noqa: PTH108  # names are bytes
 
     def rename(self, source: bytes, target: bytes, flags: int = 0) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -69,16 +69,16 @@ class MountDriver:
         os.link(self._path(source), self._path(target), follow_symlinks=False)
 
     def symlink(self, target: bytes, path: bytes) -> None:
-        os.symlink(target, self._path(path))  # noqa: PTH211
+        os.symlink(target, self._path(path))  # noqa: PTH211  # names are bytes
 
     def readlink(self, path: bytes) -> bytes:
-        return os.readlink(self._path(path))  # noqa: PTH115
+        return os.readlink(self._path(path))  # noqa: PTH115  # names are bytes
 
     def mknod(self, path: bytes, mode: int, device: int = 0) -> None:
         os.mknod(self._path(path), mode, device)
 
     def chmod(self, path: bytes, mode: int) -> None:
-        os.chmod(self._path(path), mode)  # noqa: PTH101
+        os.chmod(self._path(path), mode)  # noqa: PTH101  # names are bytes
 
     def chown(self, path: bytes, uid: int, gid: int) -> None:
         os.chown(self._path(path), uid, gid)
@@ -87,7 +87,7 @@ class MountDriver:
         os.utime(self._path(path), ns=(atime_ns, mtime_ns))
 
     def listdir(self, path: bytes) -> list[bytes]:
-        return os.listdir(self._path(path))  # noqa: PTH208
+        return os.listdir(self._path(path))  # noqa: PTH208  # names are bytes
 
     def getxattr(self, path: bytes, name: bytes) -> bytes:
         return os.getxattr(self._path(path), name)
