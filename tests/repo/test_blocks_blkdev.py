@@ -8,9 +8,11 @@ from blkdev.device import RamDevice
 from blkdev.device_file import FileDevice
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
+from ipld import cid as cids
 from ipld.block import Block
 from repo.backend_blkdev import BlkdevBackend
-from tests.suites.blocks_suite import TIGHT_BYTES, StoreSuite
+from repo.errors import BlockDamaged, StoreFailed
+from tests.suites.blocks_suite import TIGHT_BYTES, StoreSuite, block_of, blocks_of
 
 DEVICE_SIZE_BYTES = 256 << 20
 SEGMENT_SIZE_BYTES = 8 << 20
@@ -57,16 +59,7 @@ class RamDriver:
         return self._open()
 
     def damage(self, block: Block) -> None:
-        for first in sorted(self.device.pages):
-            at = self.device.read(first * PAGE_SIZE_BYTES, 8192).find(block.data[:64])
-            if 0 <= at < PAGE_SIZE_BYTES:
-                place = first * PAGE_SIZE_BYTES + at + len(block.data) // 2
-                page, inside = divmod(place, PAGE_SIZE_BYTES)
-                data = bytearray(self.device.pages[page])
-                data[inside] ^= 1
-                self.device.pages[page] = bytes(data)
-                return
-        pytest.fail("the block is not on the device")
+        flip(self.device, bytes(block.data[:64]), len(block.data) // 2)
 
     def close(self) -> None:
         self.backend.close()
@@ -115,3 +108,76 @@ class TestRamDevice(StoreSuite):
 class TestFileDevice(StoreSuite):
     def new_store(self, tmp_path, size_bytes):
         return FileDriver(tmp_path / "store.blk", size_bytes)
+
+
+@pytest.fixture
+def ram():
+    driver = RamDriver(TIGHT_BYTES)
+    yield driver
+    driver.close()
+
+
+def test_block_with_an_unreadable_header_is_not_here_and_is_stored_again(ram):
+    block = blocks_of(1, 5000)[0]
+    ram.backend.blocks.put_many([block])
+    ram.backend.commit()
+    flip(ram.device, cids.multihash_of(block.cid), -8)
+    blocks = ram.backend.blocks
+    with pytest.raises(BlockDamaged):
+        blocks.get(block.cid)
+    assert not blocks.has(block.cid)
+    assert blocks.put_many([block]) == 1
+    assert blocks.get(block.cid) == block.data
+
+
+def test_long_multihash_is_damaged_when_its_value_is(ram):
+    block = block_of(b"long multihash" * 300, function="sha2-512")
+    ram.backend.blocks.put_many([block])
+    ram.backend.commit()
+    flip(ram.device, bytes(block.data[:64]), 100)
+    with pytest.raises(BlockDamaged):
+        ram.backend.blocks.get(block.cid)
+
+
+def test_device_that_fails_is_a_failed_store_and_reads_go_on(ram, monkeypatch):
+    old, new = blocks_of(2)
+    ram.backend.blocks.put_many([old])
+    ram.backend.commit()
+
+    def broken():
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(ram.device, "sync", broken)
+    ram.backend.blocks.put_many([new])
+    with pytest.raises(StoreFailed):
+        ram.backend.commit()
+    monkeypatch.undo()
+    with pytest.raises(StoreFailed):
+        ram.backend.commit()
+    with pytest.raises(StoreFailed):
+        ram.backend.names.set_names({b"root/main": b"x"})
+    with pytest.raises(StoreFailed):
+        ram.backend.journal(1).append(b"x")
+    assert ram.backend.blocks.get(old.cid) == old.data
+
+
+def test_closed_store_is_a_failed_store(ram):
+    ram.backend.close()
+    ram.backend.close()
+    with pytest.raises(StoreFailed, match="closed"):
+        ram.backend.blocks.put_many(blocks_of(1))
+    with pytest.raises(StoreFailed, match="closed"):
+        ram.backend.commit()
+
+
+def flip(device: RamDevice, found: bytes, distance: int) -> None:
+    """Change the byte at a distance from where these bytes lie on the device."""
+    for page in sorted(device.pages):
+        at = device.read(page * PAGE_SIZE_BYTES, 2 * PAGE_SIZE_BYTES).find(found)
+        if 0 <= at < PAGE_SIZE_BYTES:
+            page, inside = divmod(page * PAGE_SIZE_BYTES + at + distance, PAGE_SIZE_BYTES)
+            data = bytearray(device.pages[page])
+            data[inside] ^= 1
+            device.pages[page] = bytes(data)
+            return
+    pytest.fail("the bytes are not on the device")
