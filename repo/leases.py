@@ -23,10 +23,10 @@ from types import TracebackType
 
 
 def fingerprint(multihash: bytes) -> bytes:
-    """16 bytes that stand for a block in the sets of gc.
+    """16 bytes that stand for a block in the sets of gc: the end of its digest.
 
-    The end of the digest: two blocks that share it (2^-64 for random ones among 2^32 blocks) are
-    treated as one, which can keep garbage and can never free what is alive.
+    Two blocks that share them are treated as one, which can keep garbage and can never free what
+    is alive.
     """
     return multihash[-16:]
 

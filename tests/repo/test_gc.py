@@ -279,15 +279,25 @@ def test_gc_works_again_after_it_was_stopped(memory, backend):
     assert not memory.leases.is_any_open()
 
 
-def test_fingerprints_that_collide_keep_garbage(repo):
-    repo.put_many([leaf("alive"), leaf("dead")])
-    repo.refs.update({"a": Ref(links=(leaf("alive").cid,))})
+def test_fingerprints_that_collide_keep_garbage_and_everything_alive(repo):
+    root, alive = tree("alive")
+    _, dead = tree("dead")
+    repo.put_many(alive + dead)
+    repo.refs.update({"a": Ref(links=(root.cid,))})
     with (
-        mock.patch("repo.gc.fingerprint", lambda multihash: b"same"),
-        mock.patch.object(leases, "fingerprint", lambda multihash: b"same"),
+        mock.patch("repo.gc.fingerprint", lambda multihash: multihash[-1:]),
+        mock.patch.object(leases, "fingerprint", lambda multihash: multihash[-1:]),
     ):
-        assert repo.gc().freed_count == 0
-    assert all(present(repo, [leaf("alive"), leaf("dead")]))
+        assert 0 < repo.gc().freed_count < len(dead)
+    assert all(present(repo, alive))
+
+
+def test_stopped_gc_leaves_nothing_behind(memory, backend):
+    backend.names.set_names({b"root/bad": b"\xff"})
+    with pytest.raises(RefDamaged):
+        memory.gc()
+    memory.leases.announce([leaf("x").cid])
+    assert memory.leases.take_announced() == []
 
 
 def test_dry_run_frees_nothing_and_counts_the_same(repo):
@@ -420,8 +430,10 @@ def test_ref_set_while_gc_runs_is_followed(busy, phase):
 
 @pytest.mark.parametrize("phase", ["mark", "sweep"])
 def test_block_written_while_gc_runs_is_kept(busy, phase):
-    during(busy, phase, lambda: busy.put(leaf("new")))
+    report = during(busy, phase, lambda: busy.put(leaf("new")))
     assert busy.has(leaf("new").cid)
+    garbage = [leaf(str(n)).data for n in range(1200, 3000)]
+    assert (report.freed_count, report.freed_bytes) == (1800, sum(map(len, garbage)))
 
 
 def test_block_stored_again_while_gc_marks_is_kept(busy):
