@@ -18,8 +18,7 @@ WITHOUT_FUSE = [
     "--mount",
     "sh",
     "-c",
-    "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3"
-    ' && mknod -m 666 /dev/urandom c 1 9 && exec "$@"',
+    'mount -t tmpfs none /dev && cd /dev && mknod null c 1 3 && mknod urandom c 1 9 && exec "$@"',
     "sh",
 ]
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
