@@ -14,7 +14,6 @@ Invariants
 
 from __future__ import annotations
 
-import secrets
 from array import array
 from collections.abc import Iterator
 from struct import Struct
@@ -33,16 +32,14 @@ _SPREAD_SUM = 0xD6E8_FEB8_6659_FD93
 _U64 = Struct("<Q").unpack_from
 _EMPTY = array("Q", (NO_FINGERPRINT, 0))
 _LOAD_MAX = 0.8
-_HOME_COUNT_MIN = 8
-
-
-def new_salt() -> int:
-    """Secret per store: keys cannot be chosen so that their fingerprints cluster."""
-    return secrets.randbits(64)
+_HOME_COUNT_MIN = 2
 
 
 def fingerprint_of(key: bytes, salt: int) -> int:
-    """64 bits of `key`; the last 8 bytes of a digest are random already, the sum adds the rest."""
+    """64 bits of `key`; the last 8 bytes of a digest are random already, the sum adds the rest.
+
+    `salt` is secret per store: keys cannot be chosen so that their fingerprints cluster.
+    """
     tail = _U64(key, len(key) - 8)[0] if len(key) >= 8 else int.from_bytes(key, "little")
     mixed = ((tail ^ salt) + crc32(key) * _SPREAD_SUM) * _SPREAD_TAIL & _MASK
     return mixed if mixed != NO_FINGERPRINT else 0
@@ -50,7 +47,7 @@ def fingerprint_of(key: bytes, salt: int) -> int:
 
 def _spare(home_count: int) -> int:
     """Slots past the last home, so that a run never wraps round."""
-    return 32 + (home_count >> 6)
+    return 6 + (home_count >> 6)
 
 
 class Index:
@@ -123,7 +120,9 @@ class Index:
 
     def entries(self) -> Iterator[tuple[int, int]]:
         """All (fingerprint, location), one shard's copy at a time."""
-        for table in list(self._tables):
+        for shard, table in enumerate(list(self._tables)):
+            if not self._used[shard]:
+                continue
             slots = iter(table[:])
             for fingerprint, location in zip(slots, slots, strict=True):
                 if location:

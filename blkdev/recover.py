@@ -114,6 +114,7 @@ class _Replay:
         self.catalog = catalog
         self.durable = durable
         self.last = durable
+        self.segment_last = durable
         self.epoch = -1
         self.next_sequence = 0
         self.report = Report()
@@ -163,6 +164,7 @@ class _Replay:
                 value = packed[value_at : value_at + record.header.value_size_bytes]
                 self._apply(segment, record.header, record.key, value, location)
             self.last = max(self.last, header.number)
+            self.segment_last = header.number
             self.epoch = max(self.epoch, header.epoch)
             self.next_sequence = max(self.next_sequence, header.next_sequence)
             self.report.groups_replayed += 1
@@ -266,6 +268,7 @@ def recover(volume: Volume, block: Superblock) -> Recovered:
     replay = _Replay(volume, scan.catalog, scan.durable)
     if loaded is not None:
         replay.last = max(replay.last, loaded.head.group)
+        replay.segment_last = loaded.head.group
         replay.next_sequence = loaded.head.next_sequence
         replay.report.from_checkpoint = True
     active, entries = scan.replay(replay)
@@ -277,6 +280,11 @@ def recover(volume: Volume, block: Superblock) -> Recovered:
         else:
             repairs.stale_footer_slot = active.slot
     checkpoint_slots = loaded.slots if loaded is not None else ()
+    repairs.headers = [
+        (segment, identities[slot].first_group)
+        for slot, segment in scan.catalog.segments.items()
+        if not identities[slot].whole
+    ]
     repairs.garbage_slots = scan.garbage(checkpoint_slots)
     taken = {*scan.catalog.segments, *repairs.garbage_slots, *checkpoint_slots}
     scan.catalog.free.extend(slot for slot in range(len(identities)) if slot not in taken)
@@ -372,19 +380,17 @@ class _Scan:
         for found in self._logs:
             resumed = active is not None and found.slot == active.slot
             if active is not None and not resumed:
-                self._full(active, entries, replay.last)
+                self._full(active, entries, replay.segment_last)
                 active = None
+            replay.entries = entries if resumed else array("Q")
             if self._has_summary(found, self.durable):
                 if replay.segment_by_summary(found):
                     continue
                 found.groups = list(self._headers(found))
                 replay.damaged(found.slot)
-            replay.entries = entries if resumed else array("Q")
             segment, proceed = replay.segment_by_groups(found)
             if segment is not None:
                 active, entries = segment, replay.entries
-                if not found.identity.whole:
-                    self.repairs.headers.append((segment, found.identity.first_group))
             if not proceed:
                 break
         return active, entries

@@ -13,6 +13,7 @@ Invariants
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from array import array
@@ -22,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
-from uuid import uuid4
 from zlib import crc32
 
 from blkdev import superblock as superblocks
@@ -64,7 +64,7 @@ from blkdev.format import (
     location_slot,
     store_seed,
 )
-from blkdev.index import fingerprint_of, new_salt
+from blkdev.index import fingerprint_of
 from blkdev.log import DATA, RELEASE, Draft, Log
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
@@ -166,12 +166,14 @@ class Store:
         segment_size_bytes: int | None = None,
         label: str = "",
         force: bool = False,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Make an empty store. Existing data is refused unless `force`.
 
         The default segment size is 16 MiB, less where the device would hold under 64 of them
         (but at least 4 MiB). Raises StoreExists, ForeignSignature, DeviceTooSmall,
-        InvalidGeometry, DeviceReadOnly, KeyTooLarge (label), OSError.
+        InvalidGeometry, DeviceReadOnly, KeyTooLarge (label), OSError. `entropy(n)` gives the
+        random bytes of the store's identity.
         """
         if device.read_only:
             raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
@@ -182,7 +184,7 @@ class Store:
         geometry = superblocks.Geometry.for_device(device, size)
         if not force:
             refuse_foreign(device)
-        uuid = uuid4().bytes
+        uuid = entropy(16)
         device.discard(0, device.size_bytes & -PAGE_SIZE_BYTES)
         superblocks.store(
             device,
@@ -207,7 +209,7 @@ class Store:
                 copy=0,
                 checkpoint_slot=NO_SLOT,
                 checkpoint_sequence=0,
-                index_salt=new_salt(),
+                index_salt=int.from_bytes(entropy(8), "little"),
                 boot_id=_boot_id(),
                 created_ns=time.time_ns(),
                 label=encoded,
@@ -242,6 +244,9 @@ class Store:
     def _begin(self, recovered: Recovered) -> None:
         """Make recovery's findings durable before anything new is written."""
         log, repairs = self._log, recovered.repairs
+        # After a killed process the tail may have been read from the system's cache: from here on
+        # headers say that it is durable.
+        log.sync()
         if repairs.stale_footer_slot is not None:
             log.wipe_footer(repairs.stale_footer_slot)
         log.wipe(repairs.garbage_slots)

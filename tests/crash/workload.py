@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable
 
 from blkdev.device import RamDevice
+from blkdev.errors import StoreFull
 from blkdev.store import Store
-
-from tests.crash.enumeration import Pages, Run, State
+from tests.crash.enumeration import Pages, Run, State, contents
 
 SIZE_BYTES = 20 << 20
 SEGMENT_SIZE_BYTES = 64 << 10
@@ -19,11 +19,17 @@ def value_of(key: bytes, size_bytes: int) -> bytes:
 
 
 def put(run: Run, key: bytes, size_bytes: int) -> None:
+    """On a full store nothing is put, whatever room the store tried to make."""
     value = value_of(key, size_bytes)
     state = run.state
-    if key not in state.blocks:
-        run.step(State({**state.blocks, key: value}, state.names, state.journal))
-    run.store.put_many([(key, value)])
+    if key in state.blocks:
+        run.store.put_many([(key, value)])
+        return
+    run.step(State({**state.blocks, key: value}, state.names, state.journal))
+    try:
+        run.store.put_many([(key, value)])
+    except StoreFull:
+        run.states.pop()
 
 
 def delete(run: Run, keys: list[bytes]) -> None:
@@ -45,7 +51,7 @@ def put_large(run: Run) -> None:
 
 def put_pair(run: Run) -> None:
     """A duplicate, and a new key after it."""
-    put(run, b"kept 0", 5000)
+    put(run, b"kept 0", 3000)
     put(run, b"pair %d" % len(run.states), 2000)
 
 
@@ -59,7 +65,7 @@ def delete_new(run: Run) -> None:
 
 def delete_and_put_again(run: Run) -> None:
     delete(run, [b"kept 0"])
-    put(run, b"kept 0", 5000)
+    put(run, b"kept 0", 3000)
 
 
 def set_names(run: Run) -> None:
@@ -73,11 +79,16 @@ def set_names(run: Run) -> None:
 def journal(run: Run) -> None:
     """Two records appended, everything before the second trimmed."""
     stream = run.store.journal(1)
+    position = 0
     for size_bytes in (100, 3000):
         record = value_of(b"record %d" % len(run.states), size_bytes)
         state = run.state
         run.step(State(state.blocks, state.names, (*state.journal, record)))
-        position = stream.append(record)
+        try:
+            position = stream.append(record)
+        except StoreFull:
+            run.states.pop()
+            return
     state = run.state
     run.step(State(state.blocks, state.names, state.journal[-1:]))
     stream.trim(position - 1)
@@ -114,8 +125,6 @@ def kill(run: Run) -> None:
     steps = len(run.states) - 1
     run.store = Store.open(run.device)
     # Staged records are gone; nobody promised them.
-    from tests.crash.enumeration import contents
-
     found = contents(run.store)
     while run.states[steps] != found:
         steps -= 1
@@ -140,16 +149,18 @@ def perform(run: Run, operations: tuple[Operation, ...]) -> int:
     return before_last
 
 
-def prepared(*, old: int = 14, fill: bool = False) -> tuple[Pages, State]:
+def prepared(seed: int, *, old: int = 9, fill: bool = False) -> tuple[Pages, State]:
     """A store with a past: sealed segments, some of their records dead, names, a journal."""
     device = RamDevice(SIZE_BYTES)
-    Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
+    entropy = random.Random(seed).randbytes
+    Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES, entropy=entropy)
     run = Run(SIZE_BYTES, device.pages, State())
     for number in range(old):
-        put(run, b"old %d" % number, 9000)
-        put(run, b"kept %d" % number, 5000)
+        put(run, b"old %d" % number, 18_000)
+        put(run, b"kept %d" % number, 3000)
         put(run, b"tiny %d" % number, 40)
     delete(run, [b"tiny %d" % number for number in range(0, old, 2)])
+    delete(run, [b"old 1"])
     names = {b"root/a": b"first", b"root/gone": b"soon"}
     run.step(State(run.state.blocks, names, ()))
     run.store.set_names(names)
@@ -163,8 +174,6 @@ def prepared(*, old: int = 14, fill: bool = False) -> tuple[Pages, State]:
 
 def fill_up(run: Run) -> None:
     """Put until the store is full."""
-    from blkdev.errors import StoreFull
-
     for number in range(1000):
         key, state = b"fill %d" % number, run.state
         try:
