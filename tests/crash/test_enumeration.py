@@ -103,7 +103,7 @@ ALL_PAIRS = tuple(itertools.product((put_small, put_large, journal, commit, writ
 
 
 def must_go_red(past, sequences=ALL_PAIRS, *, lives: bool = False) -> None:
-    explorer = Explorer(SIZE_BYTES, SEED, again=0.3 if lives else 0.0, torn=6)
+    explorer = Explorer(SIZE_BYTES, SEED, again=0.3 if lives else 0.0, torn=24)
     with pytest.raises(Exception):  # noqa: B017  # whatever way it shows
         for operations in sequences:
             explorer.explore(*run_of(past, operations))
