@@ -30,7 +30,8 @@ test: setup-test  ## Run the default test suite
 	$(PYTEST) -n 2 -m "not needs_peers and not needs_node and not long"
 
 test-quick: setup-test  ## Run the tests that take no time and need nothing: under a minute
-	$(PYTEST) -q -n 2 -m "not needs_peers and not needs_node and not needs_fuse and not slow and not long"
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -q -n 2 \
+		-m "not needs_peers and not needs_node and not needs_fuse and not slow and not long"
 
 test-peers: setup-test peers  ## Run the tests that take minutes or need other programs
 	$(PYTEST) -m "needs_peers or needs_node or long"

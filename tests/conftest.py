@@ -1,7 +1,7 @@
 """What holds for every test.
 
 - Examples of property tests are the same in every run; `HYPOTHESIS_PROFILE=thorough` draws fresh
-  ones and more of them.
+  ones and more of them, `quick` (used by `make test-quick`) fewer.
 - A test that needs something of the machine says so with a `needs_…` marker. Where that is
   missing the test is skipped with the reason, except in CI (environment variable `CI` set): there
   a skip is a failure, because nobody would see it.
@@ -23,6 +23,9 @@ IN_CI = bool(os.environ.get("CI"))
 
 hypothesis.settings.register_profile(
     "default", derandomize=True, deadline=None, max_examples=60, database=None
+)
+hypothesis.settings.register_profile(
+    "quick", derandomize=True, deadline=None, max_examples=15, database=None
 )
 hypothesis.settings.register_profile(
     "thorough", deadline=None, max_examples=3000, database=None, print_blob=True
