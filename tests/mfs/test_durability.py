@@ -345,6 +345,18 @@ def test_batches_of_a_dropped_root_are_not_replayed_into_a_new_one():
     assert read_tree(roots.tree("new")) == {}
 
 
+def test_batches_from_before_a_restore_are_not_replayed_after_it():
+    world = World(TINY)
+    world.roots.snapshot("main", "s")
+    make_file(world.tree, b"given up", b"data")
+    world.tree.fsync(ROOT_INO)
+    trim = world.backend.journal(1).trim
+    world.backend.journal(1).trim = lambda position: None
+    world.roots.restore("main", "s")
+    world.backend.journal(1).trim = trim
+    assert read_tree(world.crash()) == {}
+
+
 # -------------------------------------------------------------------------- write-back
 
 

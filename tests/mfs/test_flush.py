@@ -58,7 +58,10 @@ def test_a_change_of_attributes_writes_the_table_only():
 
 def test_moving_a_large_directory_writes_nothing_below_it():
     world, _ = big_world(1000)
-    move = lambda: world.tree.rename(ROOT_INO, b"folder", ROOT_INO, b"moved")  # noqa: E731
+
+    def move():
+        world.tree.rename(ROOT_INO, b"folder", ROOT_INO, b"moved")
+
     assert new_blocks(world, move) <= 4
 
 
@@ -234,6 +237,24 @@ def test_gc_during_a_flush_spares_what_it_wrote(monkeypatch):
     world.tree.sync()
     assert content(world.tree, ino) == bytes(range(250))
     assert world.repo.gc().missing_count == 0
+
+
+def test_gc_spares_leaves_of_a_write_that_a_flush_came_between(monkeypatch):
+    """The leaves are older than the lease of the layer that they end up in."""
+    world = World(TINY)
+    tree = world.tree
+    ino = make_file(tree, b"file", b"first")
+    make_leaves = tree._io._make_leaves
+
+    def make_and_flush(offset, data):
+        made = make_leaves(offset, data)
+        tree.sync()
+        return made
+
+    monkeypatch.setattr(tree._io, "_make_leaves", make_and_flush)
+    tree.write(ino, 0, bytes(range(160)))
+    world.repo.gc()
+    assert content(tree, ino) == bytes(range(160))
 
 
 def test_gc_spares_a_deleted_file_while_it_is_open():
