@@ -50,7 +50,7 @@ def run_of(past, operations: tuple[Operation, ...]) -> tuple[Run, int]:
 
 
 def named(operation: Operation) -> str:
-    return operation.__name__  # type: ignore[attr-defined]  # all are functions
+    return operation.__name__
 
 
 @pytest.mark.parametrize("first", OPERATIONS, ids=named)
