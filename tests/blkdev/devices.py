@@ -1,5 +1,6 @@
 """Devices that fail on purpose, and small helpers to make and look at stores."""
 
+import functools
 import hashlib
 import random
 from collections.abc import Sequence
@@ -81,6 +82,7 @@ def digest(value: bytes) -> bytes:
     return b"\x12\x20" + hashlib.sha256(value).digest()
 
 
+@functools.cache
 def block(number: int, size_bytes: int = 300) -> tuple[bytes, bytes]:
     """Key and value of the numbered block."""
     value = random.Random(number).randbytes(size_bytes)
