@@ -134,7 +134,7 @@ class AttributeExists(TreeError):
 
 
 class AttributeUnsupported(TreeError):
-    """Attributes are stored in the namespaces user, trusted, security and as POSIX ACLs only."""
+    """Attributes are stored in the namespaces user, trusted and security only: no POSIX ACLs."""
 
 
 class AttributeTooLarge(TreeError):

@@ -29,7 +29,6 @@ ID_MAX = (1 << 32) - 2
 
 _RELATIME_NS = 24 * 3600 * 10**9
 _XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")
-_XATTR_SYSTEM = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
 _KINDS = frozenset(
     (
         stat.S_IFREG,
@@ -124,11 +123,13 @@ def check_id(number: int) -> int:
 
 def check_xattr_name(name: bytes) -> bytes:
     """An attribute name in a namespace that is stored. Raises AttributeUnsupported,
-    AttributeTooLarge."""
+    AttributeTooLarge.
+
+    POSIX ACLs are refused because nobody would obey them. `cp -a` sets a file's permissions as an
+    ACL where it can, and with chmod(2) only where that fails: stored unseen, they would be lost.
+    """
     if len(name) > XATTR_NAME_SIZE_MAX_BYTES:
         raise AttributeTooLarge(f"attribute name of {len(name)} bytes (limit 255)")
-    if name in _XATTR_SYSTEM:
-        return name
     # A bare "user." is refused by the kernel with the same answer.
     if not name.startswith(_XATTR_NAMESPACES) or name in _XATTR_NAMESPACES or b"\0" in name:
         raise AttributeUnsupported(f"{name!r}: use names that start with user.")
