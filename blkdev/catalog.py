@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from blkdev.format import TOMBSTONE, location_size, location_slot
+from blkdev import format as fmt
 from blkdev.index import Index
 
 
@@ -93,7 +93,7 @@ class Catalog:
         self._count(segment, -segment.live_bytes)
         for holder, count in self.tombstones.pop(segment.sequence, {}).items():
             if holder in self.by_sequence:
-                self._count(self.by_sequence[holder], -count * TOMBSTONE.size_bytes)
+                self._count(self.by_sequence[holder], -count * fmt.TOMBSTONE.size_bytes)
         for holders in self.tombstones.values():
             holders.pop(segment.sequence, None)
 
@@ -114,7 +114,7 @@ class Catalog:
         self.live_bytes += delta_bytes
 
     def _count_at(self, location: int, sign: int) -> None:
-        self._count(self.segments[location_slot(location)], sign * location_size(location))
+        self._count(self.segments[fmt.location_slot(location)], sign * fmt.location_size(location))
 
     def add_block(self, fingerprint: int, location: int) -> None:
         self.index.add(fingerprint, location)
@@ -140,7 +140,7 @@ class Catalog:
             return
         holders = self.tombstones.setdefault(target_sequence, {})
         holders[holder.sequence] = holders.get(holder.sequence, 0) + count
-        self._count(holder, count * TOMBSTONE.size_bytes)
+        self._count(holder, count * fmt.TOMBSTONE.size_bytes)
 
     def add_name(self, name: bytes, sequence: int, location: int, *, removed: bool) -> None:
         """A record of `name`: the newest sequence wins, of equal ones the one read later."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
-from blkdev.index import fingerprint_of
-from blkdev.recover import tombstones
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
+    Record,
     Volume,
     read_footer,
+    read_group,
     read_group_header,
     read_summary,
 )
@@ -57,7 +56,7 @@ class Checker:
         self._volume = volume
         self._catalog = catalog
         self._report = CheckReport()
-        self._unseen = dict.fromkeys(catalog.live_locations(), b"")
+        self._unseen = set(catalog.live_locations())
         self._live_bytes: dict[int, int] = {}
 
     def run(self) -> CheckReport:
@@ -66,8 +65,7 @@ class Checker:
         for segment in sorted(self._catalog.segments.values(), key=lambda item: item.sequence):
             self._check_segment(segment)
         for location in self._unseen:
-            offset = self._device_offset(fmt.location_slot(location), fmt.location_offset(location))
-            self._find("a live record is not in the log", offset)
+            self._find("a live record is not in the log", self._volume.device_offset(location))
         for segment in self._catalog.segments.values():
             counted = self._live_bytes.get(segment.slot, 0)
             if counted != segment.live_bytes:
@@ -92,26 +90,23 @@ class Checker:
 
     def _check_segment(self, segment: Segment) -> None:
         self._report.segments += 1
-        if self._read(segment.slot, 0, fmt.PAGE_SIZE_BYTES) is not None:
-            header = fmt.SEGMENT_HEADER.open(
-                self._volume.read(segment.slot, 0, fmt.PAGE_SIZE_BYTES), 0, self._volume.seed
-            )
-            if header is None or header.sequence != segment.sequence:
-                self._find("a segment header is damaged", self._device_offset(segment.slot, 0))
+        volume, slot = self._volume, segment.slot
+        header = fmt.SEGMENT_HEADER.open(volume.try_read(slot, 0, 64), 0, volume.seed)
+        if header is None or header.sequence != segment.sequence:
+            self._find("a segment header is damaged", self._device_offset(slot, 0))
         entries = array("Q")
-        for offset, header_ in self._groups(segment):
-            self._check_group(segment, offset, header_, entries)
-        if segment.sealed:
-            self._check_summary(segment, entries)
-
-    def _read(self, slot: int, offset: int, length: int) -> bytes | None:
-        try:
-            packed = self._volume.read(slot, offset, length)
-        except OSError as error:
-            self._find(f"the device cannot read it: {error}", self._device_offset(slot, offset))
-            return None
-        self._report.bytes_read += length
-        return packed
+        for offset, group in self._groups(segment):
+            self._report.bytes_read += group.size_bytes
+            records = read_group(volume, slot, offset, group, verify_values=False)
+            if records is None:
+                self._find("a group is damaged", self._device_offset(slot, offset))
+            for record in records or ():
+                self._check_record(segment, record)
+                entries.extend(record.entry(volume.index_salt))
+        footer = read_footer(volume, slot, segment.sequence)
+        end = self._device_offset(slot, volume.geometry.segment_size_bytes)
+        if segment.sealed and (footer is None or read_summary(volume, slot, footer) != entries):
+            self._find("a segment summary is damaged", end - fmt.SEGMENT_FOOTER.size_bytes)
 
     def _groups(self, segment: Segment) -> Iterator[tuple[int, fmt.GroupHeader]]:
         """All groups, also those past damage."""
@@ -131,59 +126,18 @@ class Checker:
             yield offset, header
             offset += fmt.aligned(header.size_bytes)
 
-    def _check_group(
-        self, segment: Segment, offset: int, group: fmt.GroupHeader, entries: array[int]
-    ) -> None:
-        slot, seed = segment.slot, self._volume.seed
-        packed = self._read(slot, offset, group.size_bytes)
-        if packed is None:
-            return
-        at = fmt.GROUP_HEADER.size_bytes
-        checksum = seed
-        for _ in range(group.record_count):
-            head = fmt.decode_record_head(packed, at, seed)
-            if head is None:
-                self._find("a record header is damaged", self._device_offset(slot, offset + at))
-                return
-            key_at = at + fmt.RECORD_HEADER.size_bytes
-            value_at = key_at + head.key_size_bytes
-            key, value = (
-                packed[key_at:value_at],
-                packed[value_at : value_at + head.value_size_bytes],
-            )
-            checksum = crc32(packed[at:value_at], checksum)
-            size_bytes = fmt.record_size(head.key_size_bytes, head.value_size_bytes)
-            location = fmt.pack_location(slot, offset + at, size_bytes)
-            self._check_record(segment, location, head, key, value)
-            if head.kind == fmt.KIND_BLOCK:
-                entries.extend((fingerprint_of(key, self._volume.index_salt), location))
-            else:
-                entries.extend((fmt.NO_FINGERPRINT, location | fmt.OTHER_KIND))
-            at += size_bytes
-        if checksum != group.records_checksum:
-            self._find("a group's checksum is wrong", self._device_offset(slot, offset))
-
-    def _check_record(
-        self, segment: Segment, location: int, head: fmt.RecordHeader, key: bytes, value: bytes
-    ) -> None:
+    def _check_record(self, segment: Segment, record: Record) -> None:
         self._report.records += 1
         live_bytes = 0
-        if head.kind == fmt.KIND_TOMBSTONES:
-            needed = [t for t in tombstones(value) if t[2] in self._catalog.by_sequence]
+        if record.header.kind == fmt.KIND_TOMBSTONES:
+            in_use = self._catalog.by_sequence
+            needed = [target for _, _, target in fmt.tombstones(record.value) if target in in_use]
             live_bytes = len(needed) * fmt.TOMBSTONE.size_bytes
-        elif location in self._unseen:
-            del self._unseen[location]
-            live_bytes = fmt.location_size(location)
+        elif record.location in self._unseen:
+            self._unseen.remove(record.location)
+            live_bytes = fmt.location_size(record.location)
             self._report.live_records += 1
         self._live_bytes[segment.slot] = self._live_bytes.get(segment.slot, 0) + live_bytes
-        if live_bytes and crc32(value) != head.value_checksum:
-            offset = self._device_offset(segment.slot, fmt.location_offset(location))
-            self._find("a value fails its checksum", offset, key)
-
-    def _check_summary(self, segment: Segment, entries: array[int]) -> None:
-        footer = read_footer(self._volume, segment.slot)
-        end = self._device_offset(segment.slot, self._volume.geometry.segment_size_bytes)
-        if footer is None or footer.sequence != segment.sequence:
-            self._find("a segment footer is damaged", end - fmt.SEGMENT_FOOTER.size_bytes)
-        elif read_summary(self._volume, segment.slot, footer) != entries:
-            self._find("a segment summary differs from its records", end)
+        if live_bytes and not record.is_whole:
+            offset = self._volume.device_offset(record.location)
+            self._find("a value fails its checksum", offset, record.key)

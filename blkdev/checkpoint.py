@@ -16,15 +16,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.catalog import Catalog, NameEntry, Stream
-from blkdev.index import SHARD_COUNT, Index
+from blkdev.index import Index
 from blkdev.log import DATA, Log
 from blkdev.segment import Volume
 
@@ -38,21 +37,8 @@ _INTERVAL_RATIO = 32
 """Log bytes per checkpoint byte: checkpoints add at most about 3 % to what is written."""
 
 
-@dataclass
-class Snapshot:
-    """A catalog as it was at one moment, and where the log ended then."""
-
-    head: fmt.CheckpointHead
-    body: list[bytes]
-
-    @property
-    def body_size_bytes(self) -> int:
-        return sum(len(part) for part in self.body)
-
-
-@dataclass
-class Loaded:
-    """What a checkpoint held."""
+class Loaded(NamedTuple):
+    """What a checkpoint held. `entries` are those of the segment that was being filled."""
 
     head: fmt.CheckpointHead
     catalog: Catalog
@@ -66,18 +52,11 @@ def slots_needed(volume: Volume, body_size_bytes: int) -> int:
     return -(-(fmt.CHECKPOINT_HEAD.size_bytes + body_size_bytes) // per_segment)
 
 
-def snapshot(
-    catalog: Catalog, group: int, next_sequence: int, next_segment_sequence: int,
-    tail: tuple[int, int], entries: array[int],
-) -> Snapshot:  # fmt: skip
-    """Copy the catalog. `tail` is (sequence, end) of the open segment, (0, 0) for none.
-
-    The caller holds the write and state locks and has written out everything staged.
-    """
+def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.CheckpointHead, list[bytes]]:
+    """The body in parts, and a head that counts what is in it."""
     image = catalog.index.image()
-    used = catalog.index.used()
-    body = [_SHARD.pack(homes, count) for (homes, _), count in zip(image, used, strict=True)]
-    body += [table.tobytes() for _, table in image]
+    body = [_SHARD.pack(homes, used) for homes, used, _ in image]
+    body += [table.tobytes() for _, _, table in image]
     for segment in catalog.segments.values():
         flags = _FLAG_SEALED * segment.sealed | _FLAG_COPIED * segment.copied
         row = (segment.slot, flags, segment.sequence, segment.end, segment.live_bytes)
@@ -96,119 +75,90 @@ def snapshot(
         body.append(fmt.CHECKPOINT_STREAM.struct.pack(number, *trim, len(stream.records)))
         body += [_PAIR.pack(*pair) for pair in stream.records.items()]
     body.append(entries.tobytes())
-    head = fmt.CheckpointHead(
-        magic=b"", checksum=0, slot_count=0, body_size_bytes=sum(map(len, body)),
-        body_checksum=0, shard_count=SHARD_COUNT, group=group, next_sequence=next_sequence,
-        next_segment_sequence=next_segment_sequence, tail_sequence=tail[0], tail_end=tail[1],
-        tail_entries=len(entries) >> 1, keys=catalog.index.count,
-        segments=len(catalog.segments), tombstones=len(counts),
-        names=len(catalog.names), streams=len(catalog.streams),
-    )  # fmt: skip
-    return Snapshot(head, body)
-
-
-def pages(volume: Volume, taken: Snapshot, slots: list[int]) -> Iterator[tuple[int, bytes]]:
-    """(slot, bytes) to write after the header page of each of `slots`, whole pages."""
-    listed = b"".join(_SLOT.pack(slot) for slot in slots)
-    checksum = crc32(listed)
-    for part in taken.body:
-        checksum = crc32(part, checksum)
-    head = taken.head._replace(slot_count=len(slots), body_checksum=checksum)
-    stream = b"".join([fmt.CHECKPOINT_HEAD.seal(head, volume.seed), listed, *taken.body])
-    room = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
-    for number, slot in enumerate(slots):
-        part = stream[number * room : (number + 1) * room]
-        yield slot, part.ljust(fmt.aligned(len(part)), b"\0")
+    head = fmt.CHECKPOINT_HEAD.zero()._replace(
+        body_size_bytes=sum(map(len, body)),
+        shard_count=len(image),
+        tail_entries=len(entries) >> 1,
+        keys=catalog.index.count,
+        segments=len(catalog.segments),
+        tombstones=len(counts),
+        names=len(catalog.names),
+        streams=len(catalog.streams),
+    )
+    return head, body
 
 
 def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
     """The checkpoint that starts in `slot`, or None when it is not there or damaged."""
-    try:
-        stream = _read(volume, slot, sequence)
-    except OSError:
-        return None
-    if stream is None:
-        return None
-    head, slots, body = stream
-    return _decode(head, slots, memoryview(body))
-
-
-def _read(
-    volume: Volume, slot: int, sequence: int
-) -> tuple[fmt.CheckpointHead, tuple[int, ...], bytes] | None:
     geometry, page, seed = volume.geometry, fmt.PAGE_SIZE_BYTES, volume.seed
     if slot >= geometry.segment_count:
         return None
-    header = fmt.SEGMENT_HEADER.open(volume.read(slot, 0, page), 0, seed)
+    header = fmt.SEGMENT_HEADER.open(volume.try_read(slot, 0, page), 0, seed)
     head_size = fmt.CHECKPOINT_HEAD.size_bytes
-    head = fmt.CHECKPOINT_HEAD.open(volume.read(slot, page, head_size), 0, seed)
+    head = fmt.CHECKPOINT_HEAD.open(volume.try_read(slot, page, head_size), 0, seed)
     if head is None or header is None or header.uuid != volume.uuid:
         return None
-    if header.kind != fmt.SEGMENT_CHECKPOINT or header.sequence != sequence:
-        return None
+    listed_size = head.slot_count * _SLOT.size
+    length = head_size + listed_size + head.body_size_bytes
     room = geometry.segment_size_bytes - page
-    length = head_size + head.slot_count * _SLOT.size + head.body_size_bytes
-    if not head.slot_count or -(-length // room) != head.slot_count:
+    ours = header.kind == fmt.SEGMENT_CHECKPOINT and header.sequence == sequence
+    if not ours or -(-length // room) != head.slot_count or head_size + listed_size > room:
         return None
-    # A list of slots longer than the first segment would need 4 million of them.
-    listed = volume.read(
-        slot, page + head_size, min(head.slot_count * _SLOT.size, room - head_size)
-    )
+    listed = volume.try_read(slot, page + head_size, listed_size)
     slots = tuple(number for (number,) in _SLOT.iter_unpack(listed))
-    if len(slots) != head.slot_count or max(slots) >= geometry.segment_count:
+    if not slots or max(slots) >= geometry.segment_count:
         return None
-    parts = [
-        volume.read(at, page, min(room, length - number * room)) for number, at in enumerate(slots)
-    ]
+    sizes = [min(room, length - number * room) for number in range(len(slots))]
+    parts = [volume.try_read(at, page, size) for at, size in zip(slots, sizes, strict=True)]
     stream = b"".join(parts)[head_size:]
     if crc32(stream) != head.body_checksum:
         return None
-    return head, slots, stream[len(listed) :]
+    return _decode(head, slots, _Cursor(memoryview(stream)[listed_size:]))
 
 
-def _decode(head: fmt.CheckpointHead, slots: tuple[int, ...], body: memoryview) -> Loaded:
+class _Cursor:
+    """Takes a checksummed body apart from front to back."""
+
+    def __init__(self, body: memoryview) -> None:
+        self._left = body
+
+    def take(self, size_bytes: int) -> memoryview:
+        taken, self._left = self._left[:size_bytes], self._left[size_bytes:]
+        return taken
+
+    def rows(self, layout: fmt.Layout[fmt.Row], count: int) -> Iterator[fmt.Row]:
+        """One by one, so that what follows a row can be taken before the next."""
+        for _ in range(count):
+            yield layout.unpack(self.take(layout.size_bytes))
+
+    def slots(self, count: int) -> array[int]:
+        taken = array("Q")
+        taken.frombytes(self.take(count * fmt.SUMMARY_ENTRY.size_bytes))
+        return taken
+
+
+def _decode(head: fmt.CheckpointHead, slots: tuple[int, ...], body: _Cursor) -> Loaded:
     catalog = Catalog(())
-    at = head.shard_count * _SHARD.size
-    image = []
-    for homes, used in _SHARD.iter_unpack(body[:at]):
-        table = array("Q")
-        size_bytes = Index.slot_count(homes) * fmt.SUMMARY_ENTRY.size_bytes
-        table.frombytes(body[at : at + size_bytes])
-        image.append((homes, used, table))
-        at += size_bytes
-    catalog.index = Index.from_image(image)
-    for _ in range(head.segments):
-        row = fmt.CHECKPOINT_SEGMENT.unpack(body, at)
+    shards = list(_SHARD.iter_unpack(body.take(head.shard_count * _SHARD.size)))
+    catalog.index = Index.from_image(
+        [(homes, used, body.slots(Index.slot_count(homes))) for homes, used in shards]
+    )
+    for row in body.rows(fmt.CHECKPOINT_SEGMENT, head.segments):
         segment = catalog.open_segment(row.slot, row.sequence, row.end)
         segment.live_bytes = row.live_bytes
         segment.sealed = bool(row.flags & _FLAG_SEALED)
         segment.copied = bool(row.flags & _FLAG_COPIED)
         catalog.live_bytes += row.live_bytes
-        at += fmt.CHECKPOINT_SEGMENT.size_bytes
-    for _ in range(head.tombstones):
-        target, holder, count = fmt.CHECKPOINT_TOMBSTONES.unpack(body, at)
-        catalog.tombstones.setdefault(target, {})[holder] = count
-        at += fmt.CHECKPOINT_TOMBSTONES.size_bytes
-    for _ in range(head.names):
-        named = fmt.CHECKPOINT_NAME.unpack(body, at)
-        at += fmt.CHECKPOINT_NAME.size_bytes
-        name = bytes(body[at : at + named.size_bytes])
-        catalog.names[name] = NameEntry(
-            named.sequence, named.location, bool(named.removed), named.copies
-        )
-        at += named.size_bytes
-    for _ in range(head.streams):
-        row_ = fmt.CHECKPOINT_STREAM.unpack(body, at)
-        at += fmt.CHECKPOINT_STREAM.size_bytes
-        end = at + row_.record_count * _PAIR.size
-        records = dict(_PAIR.iter_unpack(body[at:end]))
-        catalog.streams[row_.stream] = Stream(
-            records, row_.trimmed_to, row_.trim_sequence, row_.trim_location
-        )
-        at = end
-    entries = array("Q")
-    entries.frombytes(body[at : at + head.tail_entries * fmt.SUMMARY_ENTRY.size_bytes])
-    return Loaded(head, catalog, slots, entries)
+    for counted in body.rows(fmt.CHECKPOINT_TOMBSTONES, head.tombstones):
+        catalog.tombstones.setdefault(counted.target, {})[counted.holder] = counted.tombstones
+    for named in body.rows(fmt.CHECKPOINT_NAME, head.names):
+        entry = NameEntry(named.sequence, named.location, bool(named.removed), named.copies)
+        catalog.names[bytes(body.take(named.size_bytes))] = entry
+    for journal in body.rows(fmt.CHECKPOINT_STREAM, head.streams):
+        records = dict(_PAIR.iter_unpack(body.take(journal.record_count * _PAIR.size)))
+        trim = (journal.trimmed_to, journal.trim_sequence, journal.trim_location)
+        catalog.streams[journal.stream] = Stream(records, *trim)
+    return Loaded(head, catalog, slots, body.slots(head.tail_entries))
 
 
 class Checkpointer:
@@ -255,23 +205,44 @@ class Checkpointer:
 
     def write(self) -> bool:
         """Replace the checkpoint; False when too little space is free for it."""
-        log, catalog = self._log, self._catalog
+        log, catalog, volume = self._log, self._catalog, self._volume
         with log.write_lock:
             log.write_out()
             with log.state_lock:
-                taken = self._snapshot()
-                needed = slots_needed(self._volume, taken.body_size_bytes)
+                head, body = self._snapshot()
+                needed = slots_needed(volume, head.body_size_bytes)
                 if len(catalog.free) < needed + DATA:
                     return False
                 slots = [catalog.free.popleft() for _ in range(needed)]
                 log.reuse_count += 1
             sequence = log.take_segment_sequence()
-        for slot, part in pages(self._volume, taken, slots):
-            log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [part])
+        listed = b"".join(_SLOT.pack(slot) for slot in slots)
+        checksum = crc32(listed)
+        for part in body:
+            checksum = crc32(part, checksum)
+        head = head._replace(slot_count=needed, body_checksum=checksum)
+        stream = b"".join([fmt.CHECKPOINT_HEAD.seal(head, volume.seed), listed, *body])
+        room = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
+        for number, slot in enumerate(slots):
+            part = stream[number * room : (number + 1) * room]
+            padded = part.ljust(fmt.aligned(len(part)), b"\0")
+            log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [padded])
         log.sync()
         self._point_at(slots, sequence)
         self._log_bytes_then = log.written_bytes
         return True
+
+    def _snapshot(self) -> tuple[fmt.CheckpointHead, list[bytes]]:
+        log, active = self._log, self._log.active
+        head, body = _encode(self._catalog, log.entries if active else array("Q"))
+        head = head._replace(
+            group=log.written_group,
+            next_sequence=log.next_sequence,
+            next_segment_sequence=log.next_segment_sequence,
+        )
+        if active is not None:
+            head = head._replace(tail_sequence=active.sequence, tail_end=active.end)
+        return head, body
 
     def drop(self) -> None:
         """Make the store do without a checkpoint, durably."""
@@ -288,12 +259,3 @@ class Checkpointer:
             self._log.wipe(old)
             with self._log.write_lock, self._log.state_lock:
                 self._catalog.free.extend(old)
-
-    def _snapshot(self) -> Snapshot:
-        log = self._log
-        active = log.active
-        tail = (active.sequence, active.end) if active else (0, 0)
-        return snapshot(
-            self._catalog, log.written_group, log.next_sequence, log.next_segment_sequence,
-            tail, log.entries if active else array("Q"),
-        )  # fmt: skip

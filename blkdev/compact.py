@@ -8,14 +8,13 @@ Invariants
   record could be deleted and forgotten while the older one still lies there to be found again.
 - Tombstones are copied as long as the segment they aim at is in use; freeing it is durable before
   any is dropped.
-- Damage is never spread or hidden: copies keep the value's checksum as it was, and a segment with
-  an unreadable live record stays where it is.
+- Damage is never spread or hidden: copies keep the value's checksum as it was, and a segment whose
+  summary or a live record is unreadable stays as it is.
 - The write lock is held for one batch of copies at a time, so writers wait milliseconds.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,10 +23,8 @@ from zlib import crc32
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
-from blkdev.index import fingerprint_of
 from blkdev.log import COMPACTION, Draft, Log
-from blkdev.recover import tombstones
-from blkdev.segment import Volume, group_headers, read_footer, read_group, read_summary
+from blkdev.segment import Volume, read_footer, read_record, read_summary
 
 _BATCH_SIZE_BYTES = 1 << 20
 _VICTIMS_MAX = 16
@@ -169,35 +166,12 @@ class Compactor:
         return names
 
     def _entries(self, victim: Segment) -> list[tuple[int, int]]:
-        """Summary entries of a sealed segment, from its groups when the summary is damaged."""
-        footer = read_footer(self._volume, victim.slot)
-        entries = None
-        if footer is not None and footer.sequence == victim.sequence:
-            entries = read_summary(self._volume, victim.slot, footer)
+        footer = read_footer(self._volume, victim.slot, victim.sequence)
+        entries = read_summary(self._volume, victim.slot, footer) if footer is not None else None
         if entries is None:
-            entries = self._entries_by_groups(victim)
+            raise _DamagedError
         pairs = iter(entries)
         return list(zip(pairs, pairs, strict=True))
-
-    def _entries_by_groups(self, victim: Segment) -> array[int]:
-        entries = array("Q")
-        volume, end = self._volume, fmt.PAGE_SIZE_BYTES
-        for offset, header in group_headers(volume, victim.slot, victim.sequence):
-            group = read_group(volume, victim.slot, offset, header, verify_values=False)
-            if group is None:
-                raise _DamagedError
-            for record in group[1]:
-                fingerprint = fmt.NO_FINGERPRINT
-                location = fmt.pack_location(victim.slot, record.offset, record.size_bytes)
-                if record.header.kind == fmt.KIND_BLOCK:
-                    fingerprint = fingerprint_of(record.key, volume.index_salt)
-                else:
-                    location |= fmt.OTHER_KIND
-                entries.extend((fingerprint, location))
-            end = offset + fmt.aligned(header.size_bytes)
-        if end < victim.end:
-            raise _DamagedError
-        return entries
 
     def _read(
         self, victim: Segment, fingerprint: int, location: int, names: Counter[bytes]
@@ -207,18 +181,10 @@ class Compactor:
             with self._log.state_lock:
                 if not self._catalog.index.has(fingerprint, location):
                     return None
-        location &= ~fmt.OTHER_KIND
-        size_bytes = fmt.location_size(location)
-        try:
-            packed = self._volume.read(victim.slot, fmt.location_offset(location), size_bytes)
-        except OSError as error:
-            raise _DamagedError from error
-        header = fmt.decode_record_head(packed, 0, self._volume.seed)
-        if header is None:
+        record = read_record(self._volume, location & ~fmt.OTHER_KIND)
+        if record is None:
             raise _DamagedError
-        value_at = fmt.RECORD_HEADER.size_bytes + header.key_size_bytes
-        key = packed[fmt.RECORD_HEADER.size_bytes : value_at]
-        value = packed[value_at : value_at + header.value_size_bytes]
+        header, key, value, location = record
         checksum = header.value_checksum
         if header.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
             names[key] += 1
@@ -235,7 +201,7 @@ class Compactor:
         with self._log.state_lock:
             return b"".join(
                 fmt.TOMBSTONE.struct.pack(*tombstone)
-                for tombstone in tombstones(value)
+                for tombstone in fmt.tombstones(value)
                 if tombstone[2] in self._catalog.by_sequence and tombstone[2] != victim.sequence
             )
 
@@ -274,7 +240,7 @@ class Compactor:
             catalog.add_name(draft.key, draft.sequence, new, removed=removed)
         elif draft.kind == fmt.KIND_TOMBSTONES:
             holder = catalog.segments[fmt.location_slot(new)]
-            for _, _, target in tombstones(bytes(draft.value)):
+            for _, _, target in fmt.tombstones(draft.value):
                 catalog.add_tombstones(holder, target, 1)
         elif draft.kind == fmt.KIND_JOURNAL:
             catalog.add_journal(int.from_bytes(draft.key, "little"), draft.sequence, new)

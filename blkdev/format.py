@@ -13,7 +13,7 @@ Invariants
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import Struct, calcsize
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from zlib import crc32
@@ -105,6 +105,10 @@ class Layout(Generic[Row]):
 
     def pack(self, row: Row) -> bytes:
         return self.struct.pack(*row)
+
+    def zero(self) -> Row:
+        """A row of zeros, to be filled in with _replace."""
+        return self.unpack(bytes(self.size_bytes))
 
     def unpack(self, buffer: BytesLike, offset: int = 0) -> Row:
         """Raises struct.error when the buffer is too short."""
@@ -366,6 +370,13 @@ def location_offset(location: int) -> int:
 def location_size(location: int) -> int:
     """Size of the record with header, key and padding, in bytes."""
     return (location >> SIZE_SHIFT & SIZE_MASK) << 3
+
+
+def tombstones(value: BytesLike) -> Iterator[tuple[int, int, int]]:
+    """(fingerprint, location, segment sequence) of each tombstone in a record's value."""
+    return TOMBSTONE.struct.iter_unpack(
+        value[: len(value) // TOMBSTONE.size_bytes * TOMBSTONE.size_bytes]
+    )
 
 
 def store_seed(uuid: bytes) -> int:

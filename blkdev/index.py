@@ -128,21 +128,19 @@ class Index:
                 if location:
                     yield fingerprint, location
 
-    def image(self) -> list[tuple[int, array[int]]]:
-        """A copy for a checkpoint: per shard its home count and its slots."""
-        return [(homes, table[:]) for homes, table in zip(self._homes, self._tables, strict=True)]
+    def image(self) -> list[tuple[int, int, array[int]]]:
+        """A copy for a checkpoint: per shard its homes, used slots, and the slots."""
+        tables = [table[:] for table in self._tables]
+        return list(zip(self._homes, self._used, tables, strict=True))
 
     @classmethod
     def from_image(cls, image: list[tuple[int, int, array[int]]]) -> Index:
-        """The inverse of `image`, with the number of used slots given per shard."""
+        """The inverse of `image`."""
         index = cls()
         for shard, (homes, used, table) in enumerate(image):
             index._homes[shard], index._used[shard], index._tables[shard] = homes, used, table
             index.count += used
         return index
-
-    def used(self) -> list[int]:
-        return self._used[:]
 
     @staticmethod
     def slot_count(home_count: int) -> int:

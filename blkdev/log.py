@@ -25,30 +25,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
+from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.errors import StoreFull, StoreReadOnly
-from blkdev.format import (
-    GROUP_HEADER,
-    NO_FINGERPRINT,
-    OTHER_KIND,
-    PAGE_SIZE_BYTES,
-    SEGMENT_FREE,
-    SEGMENT_LOG,
-    BytesLike,
-    GroupHeader,
-    SegmentFooter,
-    SegmentHeader,
-    aligned,
-    encode_record_head,
-    pack_location,
-)
-from blkdev.segment import (
-    FIRST_GROUP_OFFSET,
-    Volume,
-    encode_header,
-    encode_summary,
-    summary_size,
-)
+from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_summary, summary_size
 
 STAGED_SIZE_MAX_BYTES = 4 << 20
 _COPIED_VALUE_MAX_BYTES = 32 << 10
@@ -70,7 +50,7 @@ class Draft(NamedTuple):
     key: bytes
     value: bytes | memoryview
     value_checksum: int
-    fingerprint: int = NO_FINGERPRINT
+    fingerprint: int = fmt.NO_FINGERPRINT
     sequence: int = -1
 
 
@@ -108,9 +88,9 @@ class Log:
         self._reset_group()
 
     def _reset_group(self) -> None:
-        self._chunk = bytearray(GROUP_HEADER.size_bytes)
-        self._buffers: list[BytesLike] = [self._chunk]
-        self._pending_bytes = GROUP_HEADER.size_bytes
+        self._chunk = bytearray(fmt.GROUP_HEADER.size_bytes)
+        self._buffers: list[fmt.BytesLike] = [self._chunk]
+        self._pending_bytes = fmt.GROUP_HEADER.size_bytes
         self._pending_count = 0
         self._pending_checksum = self._volume.seed
 
@@ -145,12 +125,12 @@ class Log:
             sequence = self.next_sequence
             self.next_sequence += 1
         key, value = draft.key, draft.value
-        head = encode_record_head(
+        head = fmt.encode_record_head(
             draft.kind, key, len(value), draft.value_checksum, sequence, self._volume.seed
         )
         size_bytes = len(head) + len(value)
         padded = (size_bytes + 7) & -8
-        location = pack_location(segment.slot, segment.end + self._pending_bytes, padded)
+        location = fmt.pack_location(segment.slot, segment.end + self._pending_bytes, padded)
         if len(value) <= _COPIED_VALUE_MAX_BYTES:
             self._chunk += b"".join((head, value, bytes(padded - size_bytes)))
         else:
@@ -161,8 +141,8 @@ class Log:
         self._pending_count += 1
         self._pending_checksum = crc32(head, self._pending_checksum)
         self.staged[location] = (head, value)
-        if draft.fingerprint == NO_FINGERPRINT:
-            self.entries.extend((NO_FINGERPRINT, location | OTHER_KIND))
+        if draft.fingerprint == fmt.NO_FINGERPRINT:
+            self.entries.extend((fmt.NO_FINGERPRINT, location | fmt.OTHER_KIND))
         else:
             self.entries.extend((draft.fingerprint, location))
         return location
@@ -180,7 +160,7 @@ class Log:
         segment = self._active
         if segment is None:
             return False
-        groups_end = segment.end + aligned(self._pending_bytes + size_bytes)
+        groups_end = segment.end + fmt.aligned(self._pending_bytes + size_bytes)
         summary = summary_size((len(self.entries) >> 1) + count)
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
@@ -206,29 +186,23 @@ class Log:
                 return
             self.check_writable()
             size_bytes = self._pending_bytes
-            header = GROUP_HEADER.seal(
-                GroupHeader(
-                    magic=b"",
-                    checksum=0,
-                    size_bytes=size_bytes,
-                    record_count=self._pending_count,
-                    records_checksum=self._pending_checksum,
-                    epoch=self._epoch,
-                    number=self.written_group + 1,
-                    durable_group=self.durable_group,
-                    segment_sequence=segment.sequence,
-                    next_sequence=self.next_sequence,
-                    reserved=0,
-                ),
-                self._volume.seed,
+            header = fmt.GROUP_HEADER.zero()._replace(
+                size_bytes=size_bytes,
+                record_count=self._pending_count,
+                records_checksum=self._pending_checksum,
+                epoch=self._epoch,
+                number=self.written_group + 1,
+                durable_group=self.durable_group,
+                segment_sequence=segment.sequence,
+                next_sequence=self.next_sequence,
             )
             first = self._buffers[0]
             assert isinstance(first, bytearray)
-            first[: GROUP_HEADER.size_bytes] = header
-            self._chunk += bytes(aligned(size_bytes) - size_bytes)
+            first[: fmt.GROUP_HEADER.size_bytes] = fmt.GROUP_HEADER.seal(header, self._volume.seed)
+            self._chunk += bytes(fmt.aligned(size_bytes) - size_bytes)
             self.write_pages(segment.slot, segment.end, self._buffers)
             with self.state_lock:
-                self._catalog.extend(segment, segment.end + aligned(size_bytes))
+                self._catalog.extend(segment, segment.end + fmt.aligned(size_bytes))
                 self.staged = {}
             self.written_group += 1
             self._reset_group()
@@ -277,7 +251,7 @@ class Log:
         self.check_writable()
         raise AssertionError("unreachable: the failure was just latched")
 
-    def write_pages(self, slot: int, offset: int, buffers: Sequence[BytesLike]) -> None:
+    def write_pages(self, slot: int, offset: int, buffers: Sequence[fmt.BytesLike]) -> None:
         """Write whole pages of a segment. Raises StoreReadOnly."""
         at = self._volume.geometry.segment_offset(slot) + offset
         self.guarded(lambda: self._volume.device.write(at, buffers))
@@ -293,16 +267,16 @@ class Log:
         with self.state_lock:
             self.reuse_count += 1
         for slot in slots:
-            self.write_header(SEGMENT_FREE, slot, 0, 0)
+            self.write_header(fmt.SEGMENT_FREE, slot, 0, 0)
         self.sync()
         for slot in slots:
-            self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(PAGE_SIZE_BYTES)])
+            self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(fmt.PAGE_SIZE_BYTES)])
             self.wipe_footer(slot)
         self.sync()
 
     def wipe_footer(self, slot: int) -> None:
         end = self._volume.geometry.segment_size_bytes
-        self.write_pages(slot, end - PAGE_SIZE_BYTES, [bytes(PAGE_SIZE_BYTES)])
+        self.write_pages(slot, end - fmt.PAGE_SIZE_BYTES, [bytes(fmt.PAGE_SIZE_BYTES)])
 
     def _seal(self) -> None:
         if self._active is not None:
@@ -311,16 +285,13 @@ class Log:
 
     def seal_segment(self, segment: Segment, entries: array[int], last_group: int) -> None:
         """End a segment with the summary that makes a rebuild cheap."""
-        footer = SegmentFooter(
-            magic=b"",
-            checksum=0,
+        footer = fmt.SEGMENT_FOOTER.zero()._replace(
             slot=segment.slot,
             sequence=segment.sequence,
             last_group=last_group,
             durable_group=self.durable_group,
             entry_count=len(entries) >> 1,
             groups_end=segment.end,
-            summary_checksum=0,
             epoch=self._epoch,
             next_sequence=self.next_sequence,
         )
@@ -334,7 +305,7 @@ class Log:
             slot = self._catalog.free.popleft()
             self.reuse_count += 1
         sequence = self.take_segment_sequence()
-        self.write_header(SEGMENT_LOG, slot, sequence, self.written_group + 1)
+        self.write_header(fmt.SEGMENT_LOG, slot, sequence, self.written_group + 1)
         with self.state_lock:
             self._active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
         self.entries = array("Q")
@@ -348,9 +319,7 @@ class Log:
         self, kind: int, slot: int, sequence: int, first_group: int, after: Sequence[bytes] = ()
     ) -> None:
         """Write a segment's header page and what follows it, whole pages."""
-        header = SegmentHeader(
-            magic=b"",
-            checksum=0,
+        header = fmt.SEGMENT_HEADER.zero()._replace(
             kind=kind,
             slot=slot,
             epoch=self._epoch,
@@ -364,15 +333,12 @@ class Log:
     @property
     def staged_bytes(self) -> int:
         """Bytes of records that no group holds yet."""
-        return self._pending_bytes - GROUP_HEADER.size_bytes
+        return self._pending_bytes - fmt.GROUP_HEADER.size_bytes
 
     def room_bytes(self) -> int:
         """Bytes that the active segment could still take."""
         segment = self._active
         if segment is None:
             return 0
-        used = segment.end + aligned(self._pending_bytes) + summary_size(len(self.entries) >> 1)
+        used = segment.end + fmt.aligned(self._pending_bytes) + summary_size(len(self.entries) >> 1)
         return max(0, self._volume.geometry.segment_size_bytes - used)
-
-
-assert FIRST_GROUP_OFFSET == PAGE_SIZE_BYTES

@@ -15,23 +15,16 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
+from blkdev import format as fmt
 from blkdev.catalog import Catalog
 from blkdev.errors import BlockDamaged, KeyNotFound
-from blkdev.format import (
-    RECORD_HEADER,
-    RecordHeader,
-    decode_record_head,
-    location_offset,
-    location_size,
-    location_slot,
-)
 from blkdev.index import fingerprint_of
 from blkdev.log import Log
 from blkdev.segment import Volume
 
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
-_HEAD = RECORD_HEADER.size_bytes
+_HEAD = fmt.RECORD_HEADER.size_bytes
 T = TypeVar("T")
 
 
@@ -40,7 +33,7 @@ class Found(NamedTuple):
 
     fingerprint: int
     location: int
-    header: RecordHeader
+    header: fmt.RecordHeader
 
 
 class Reader:
@@ -78,7 +71,7 @@ class Reader:
             if found is None:
                 raise KeyNotFound(key)
             fingerprint, location, value = found
-            slot = location_slot(location)
+            slot = fmt.location_slot(location)
             with state_lock:
                 if self._index.has(fingerprint, location):
                     self._catalog.pin(slot)
@@ -88,22 +81,21 @@ class Reader:
         with self._log.state_lock:
             self._catalog.unpin(slot)
 
-    def record(self, location: int, key: bytes) -> tuple[RecordHeader, bytes]:
-        """A name's or journal's record, always checked. Raises BlockDamaged."""
-        header, packed, value_at = self._packed_at(location, key)
-        value = bytes(packed[value_at : value_at + header.value_size_bytes])
-        if crc32(value) != header.value_checksum:
-            raise self._damaged(location, key, "its value fails its checksum")
-        return header, value
+    def record(self, location: int, key: bytes) -> bytes:
+        """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
+        found = self._view_at(location, key, 0, verify=True)
+        if found is None:
+            raise self._damaged(location, key, "another record is in its place")
+        return bytes(found[2])
 
-    def key_at(self, location: int) -> tuple[RecordHeader, bytes] | None:
+    def key_at(self, location: int) -> tuple[fmt.RecordHeader, bytes] | None:
         """Header and key of whatever record is at `location`; None when damaged or unreadable."""
         staged = self._log.staged.get(location)
         try:
-            packed = staged[0] if staged else self._read(location, _HEAD + 64)
+            packed = staged[0] if staged else self._read(location, _HEAD + fmt.KEY_SIZE_MAX_BYTES)
         except OSError:
             return None
-        header = decode_record_head(packed, 0, self._volume.seed)
+        header = fmt.decode_record_head(packed, 0, self._volume.seed)
         return None if header is None else (header, packed[_HEAD : _HEAD + header.key_size_bytes])
 
     def _search(self, key: bytes, read: Callable[[int, bytes, int], T | None]) -> T | None:
@@ -134,28 +126,28 @@ class Reader:
 
     def _found_at(self, location: int, key: bytes, fingerprint: int) -> Found | None:
         staged = self._log.staged.get(location)
-        packed = staged[0] if staged else self._try_read(location, key, _HEAD + len(key))
+        packed = staged[0] if staged else self._guarded(location, key, _HEAD + len(key))
         header = self._confirm(packed, location, key)
         return header and Found(fingerprint, location, header)
 
-    def _value_at(self, location: int, key: bytes, _fingerprint: int) -> bytes | None:
-        found = self._view_at(location, key, _fingerprint)
+    def _value_at(self, location: int, key: bytes, fingerprint: int) -> bytes | None:
+        found = self._view_at(location, key, fingerprint)
         return None if found is None else bytes(found[2])
 
     def _view_at(
-        self, location: int, key: bytes, fingerprint: int
+        self, location: int, key: bytes, fingerprint: int, *, verify: bool = False
     ) -> tuple[int, int, memoryview] | None:
         staged = self._log.staged.get(location)
         if staged:
             same = staged[0][_HEAD:] == key
             return (fingerprint, location, memoryview(staged[1]).toreadonly()) if same else None
-        packed = memoryview(self._try_view(location, key))
+        packed = memoryview(self._guarded(location, key, fmt.location_size(location)))
         header = self._confirm(packed, location, key)
         if header is None:
             return None
         value_at = _HEAD + header.key_size_bytes
         value = packed[value_at : value_at + header.value_size_bytes]
-        if self._verify and crc32(value) != header.value_checksum:
+        if (verify or self._verify) and crc32(value) != header.value_checksum:
             raise self._damaged(location, key, "its value fails its checksum")
         return fingerprint, location, value
 
@@ -164,66 +156,42 @@ class Reader:
         if staged:
             same = staged[0][_HEAD:] == key
             return bytes(memoryview(staged[1])[start : start + length]) if same else None
-        header = self._confirm(self._try_read(location, key, _HEAD + len(key)), location, key)
+        header = self._confirm(self._guarded(location, key, _HEAD + len(key)), location, key)
         if header is None:
             return None
-        offset = self._device_offset(location) + _HEAD + header.key_size_bytes + start
+        offset = self._volume.device_offset(location) + _HEAD + header.key_size_bytes + start
         length = min(length, header.value_size_bytes - start)
         try:
             return self._volume.device.read(offset, length) if length > 0 else b""
         except OSError as error:
             raise self._damaged(location, key, f"the device cannot read it: {error}") from error
 
-    def _packed_at(self, location: int, key: bytes) -> tuple[RecordHeader, bytes | memoryview, int]:
-        staged = self._log.staged.get(location)
-        packed = b"".join(staged) if staged else self._try_view(location, key)
-        header = self._confirm(packed, location, key)
-        if header is None:
-            raise self._damaged(location, key, "another record is in its place")
-        return header, packed, _HEAD + header.key_size_bytes
-
     def _confirm(
         self, packed: bytes | memoryview, location: int, key: bytes
-    ) -> RecordHeader | None:
+    ) -> fmt.RecordHeader | None:
         """The header if the record is the key's, None if another key's."""
-        header = decode_record_head(packed, 0, self._volume.seed)
-        if header is None:
-            if packed[_HEAD : _HEAD + len(key)] != key and len(packed) > _HEAD:
-                # Either another key's record, longer than what was read, or damage: read it all.
-                whole = self.key_at(location)
-                if whole is not None:
-                    return None
+        header = fmt.decode_record_head(packed, 0, self._volume.seed)
+        if header is not None and packed[_HEAD : _HEAD + header.key_size_bytes] == key:
+            return header
+        # Another key's header may be longer than what was read of it.
+        if header is None and self.key_at(location) is None:
             raise self._damaged(location, key, "its header is damaged")
-        if header.key_size_bytes != len(key) or packed[_HEAD : _HEAD + len(key)] != key:
-            return None
-        return header
+        return None
 
-    def _try_read(self, location: int, key: bytes, length: int) -> bytes:
+    def _guarded(self, location: int, key: bytes, length: int) -> bytes | memoryview:
         try:
-            return self._read(location, length)
-        except OSError as error:
-            raise self._damaged(location, key, f"the device cannot read it: {error}") from error
-
-    def _try_view(self, location: int, key: bytes) -> bytes | memoryview:
-        size_bytes = location_size(location)
-        if size_bytes <= _READ_SIZE_MAX_BYTES:
-            return self._try_read(location, key, size_bytes)
-        offset = self._device_offset(location)
-        try:
-            return self._volume.device.view(offset, size_bytes)
+            if length <= _READ_SIZE_MAX_BYTES:
+                return self._read(location, length)
+            return self._volume.device.view(self._volume.device_offset(location), length)
         except OSError as error:
             raise self._damaged(location, key, f"the device cannot read it: {error}") from error
 
     def _read(self, location: int, length: int) -> bytes:
-        length = min(length, location_size(location))
-        return self._volume.device.read(self._device_offset(location), length)
-
-    def _device_offset(self, location: int) -> int:
-        segment = self._volume.geometry.segment_offset(location_slot(location))
-        return segment + location_offset(location)
+        length = min(length, fmt.location_size(location))
+        return self._volume.device.read(self._volume.device_offset(location), length)
 
     def _damaged(self, location: int, key: bytes, why: str) -> BlockDamaged:
-        return BlockDamaged(key, self._device_offset(location), why)
+        return BlockDamaged(key, self._volume.device_offset(location), why)
 
 
 class View:

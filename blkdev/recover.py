@@ -16,40 +16,19 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
-from blkdev.format import (
-    KIND_BLOCK,
-    KIND_JOURNAL,
-    KIND_JOURNAL_TRIM,
-    KIND_NAME,
-    KIND_NAME_REMOVAL,
-    KIND_TOMBSTONES,
-    NO_FINGERPRINT,
-    NO_SLOT,
-    OTHER_KIND,
-    SEGMENT_FREE,
-    SEGMENT_LOG,
-    TOMBSTONE,
-    GroupHeader,
-    RecordHeader,
-    Superblock,
-    aligned,
-    decode_record_head,
-    location_offset,
-    location_size,
-    location_slot,
-    pack_location,
-)
-from blkdev.index import fingerprint_of
 from blkdev.log import Tail
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Identity,
+    Record,
     Volume,
     group_headers,
     identify,
     read_group,
+    read_record,
     read_summary,
 )
 
@@ -103,7 +82,7 @@ class _Found:
 
     slot: int
     identity: Identity
-    groups: list[tuple[int, GroupHeader]]
+    groups: list[tuple[int, fmt.GroupHeader]]
 
 
 class _Replay:
@@ -131,10 +110,14 @@ class _Replay:
         segment.sealed = True
         pairs = iter(entries)
         for fingerprint, location in zip(pairs, pairs, strict=True):
-            if location & OTHER_KIND:
-                self._apply_at(segment, location & ~OTHER_KIND)
-            else:
+            if not location & fmt.OTHER_KIND:
                 self._apply_block(segment, fingerprint, location)
+                continue
+            record = read_record(self.volume, location & ~fmt.OTHER_KIND)
+            if record is None:
+                self.damaged(found.slot)
+            else:
+                self._apply(segment, record)
         self.next_sequence = max(self.next_sequence, footer.next_sequence)
         self.epoch = max(self.epoch, footer.epoch)
         self.report.segments_by_summary += 1
@@ -148,21 +131,19 @@ class _Replay:
             torn_possible = header.number > self.durable
             if torn_possible and (header.number != self.last + 1 or header.epoch < self.epoch):
                 return segment, False
-            group = read_group(self.volume, found.slot, offset, header, verify_values=torn_possible)
-            if group is None and torn_possible:
+            records = read_group(
+                self.volume, found.slot, offset, header, verify_values=torn_possible
+            )
+            if records is None and torn_possible:
                 self.report.tail_torn = True
                 return segment, False
             segment = segment or self._open(found)
-            self.catalog.extend(segment, offset + aligned(header.size_bytes))
-            if group is None:
+            self.catalog.extend(segment, offset + fmt.aligned(header.size_bytes))
+            if records is None:
                 self.damaged(found.slot)
-                continue
-            packed, records = group
-            for record in records:
-                location = pack_location(found.slot, record.offset, record.size_bytes)
-                value_at = record.value_offset - offset
-                value = packed[value_at : value_at + record.header.value_size_bytes]
-                self._apply(segment, record.header, record.key, value, location)
+            for record in records or ():
+                self._apply(segment, record)
+                self.entries.extend(record.entry(self.volume.index_salt))
             self.last = max(self.last, header.number)
             self.segment_last = header.number
             self.epoch = max(self.epoch, header.epoch)
@@ -181,40 +162,24 @@ class _Replay:
         if slot not in self.report.damaged_slots:
             self.report.damaged_slots.append(slot)
 
-    def _apply_at(self, segment: Segment, location: int) -> None:
-        slot, offset = location_slot(location), location_offset(location)
-        try:
-            packed = self.volume.read(slot, offset, location_size(location))
-        except OSError:
-            packed = b""
-        header = decode_record_head(packed, 0, self.volume.seed)
-        if header is None:
-            self.damaged(slot)
-            return
-        key_end = 24 + header.key_size_bytes
-        value = packed[key_end : key_end + header.value_size_bytes]
-        self._apply(segment, header, packed[24:key_end], value, location)
-
-    def _apply(
-        self, segment: Segment, header: RecordHeader, key: bytes, value: bytes, location: int
-    ) -> None:
-        catalog, kind = self.catalog, header.kind
-        fingerprint, entry = NO_FINGERPRINT, location | OTHER_KIND
-        if kind == KIND_BLOCK:
-            fingerprint, entry = fingerprint_of(key, self.volume.index_salt), location
+    def _apply(self, segment: Segment, record: Record) -> None:
+        catalog, kind, key = self.catalog, record.header.kind, record.key
+        sequence, location = record.header.sequence, record.location
+        if kind == fmt.KIND_BLOCK:
+            fingerprint, _ = record.entry(self.volume.index_salt)
             self._apply_block(segment, fingerprint, location, key)
-        elif kind == KIND_TOMBSTONES:
-            self._apply_tombstones(segment, value)
-        elif kind in (KIND_NAME, KIND_NAME_REMOVAL):
-            removed = kind == KIND_NAME_REMOVAL
-            catalog.add_name(key, header.sequence, location, removed=removed)
-        elif kind == KIND_JOURNAL:
-            catalog.add_journal(int.from_bytes(key, "little"), header.sequence, location)
-        elif kind == KIND_JOURNAL_TRIM:
-            position = int.from_bytes(value, "little", signed=True)
-            stream = int.from_bytes(key, "little")
-            catalog.add_trim(stream, position, header.sequence, location)
-        self.entries.extend((fingerprint, entry))
+        elif kind in (fmt.KIND_TOMBSTONES, fmt.KIND_JOURNAL_TRIM) and not record.is_whole:
+            self.damaged(segment.slot)
+        elif kind == fmt.KIND_TOMBSTONES:
+            self._apply_tombstones(segment, record.value)
+        elif kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
+            removed = kind == fmt.KIND_NAME_REMOVAL
+            catalog.add_name(key, sequence, location, removed=removed)
+        elif kind == fmt.KIND_JOURNAL:
+            catalog.add_journal(int.from_bytes(key, "little"), sequence, location)
+        else:
+            position = int.from_bytes(record.value, "little", signed=True)
+            catalog.add_trim(int.from_bytes(key, "little"), position, sequence, location)
 
     def _apply_block(
         self, segment: Segment, fingerprint: int, location: int, key: bytes | None = None
@@ -222,42 +187,32 @@ class _Replay:
         """A second record of one key is a compaction's copy whose source was not yet freed."""
         for old in self.catalog.index.locations(fingerprint):
             key = key or self._key_at(location)
-            if old != location and key is not None and self._key_at(old) == key:
+            if key is not None and self._key_at(old) == key:
                 self.catalog.move_block(fingerprint, old, location)
-                source = self.catalog.segments[location_slot(old)]
+                source = self.catalog.segments[fmt.location_slot(old)]
                 source.copied = source is not segment
                 return
         self.catalog.add_block(fingerprint, location)
 
     def _key_at(self, location: int) -> bytes | None:
-        length = min(location_size(location), 24 + 64)
-        try:
-            packed = self.volume.read(location_slot(location), location_offset(location), length)
-        except OSError:
-            return None
-        header = decode_record_head(packed, 0, self.volume.seed)
-        return None if header is None else packed[24 : 24 + header.key_size_bytes]
+        record = read_record(self.volume, location)
+        return None if record is None else record.key
 
     def _apply_tombstones(self, holder: Segment, value: bytes) -> None:
-        for fingerprint, location, target in tombstones(value):
+        for fingerprint, location, target in fmt.tombstones(value):
             segment = self.catalog.by_sequence.get(target)
-            if segment is not None and segment.slot == location_slot(location):
+            if segment is not None and segment.slot == fmt.location_slot(location):
                 self.catalog.remove_block(fingerprint, location)
                 self.catalog.add_tombstones(holder, target, 1)
 
 
-def tombstones(value: bytes) -> Iterator[tuple[int, int, int]]:
-    """(fingerprint, location, segment sequence) of each tombstone in a record's value."""
-    return TOMBSTONE.struct.iter_unpack(value[: len(value) // 24 * 24])
-
-
-def recover(volume: Volume, block: Superblock) -> Recovered:
+def recover(volume: Volume, block: fmt.Superblock) -> Recovered:
     """Rebuild the state of a store.
 
     Raises NewerFormat for records that only a newer program understands.
     """
     loaded = None
-    if block.checkpoint_slot != NO_SLOT:
+    if block.checkpoint_slot != fmt.NO_SLOT:
         loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
     if loaded is not None and block.clean:
         return _as_closed(volume, block, loaded)
@@ -299,7 +254,7 @@ def recover(volume: Volume, block: Superblock) -> Recovered:
     )
 
 
-def _as_closed(volume: Volume, block: Superblock, loaded: Loaded) -> Recovered:
+def _as_closed(volume: Volume, block: fmt.Superblock, loaded: Loaded) -> Recovered:
     """A store that was closed: its checkpoint is the state, nothing was written after it."""
     head, catalog = loaded.head, loaded.catalog
     taken = {*catalog.segments, *loaded.slots}
@@ -316,7 +271,7 @@ def _as_closed(volume: Volume, block: Superblock, loaded: Loaded) -> Recovered:
 def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
     """Whether every segment that the checkpoint names is still what it was."""
     return all(
-        identities[segment.slot].kind == SEGMENT_LOG
+        identities[segment.slot].kind == fmt.SEGMENT_LOG
         and identities[segment.slot].sequence == segment.sequence
         for segment in loaded.catalog.segments.values()
     )
@@ -335,7 +290,7 @@ class _Scan:
             (
                 _Found(slot, identity, [])
                 for slot, identity in enumerate(identities)
-                if identity.kind == SEGMENT_LOG and identity.sequence >= first
+                if identity.kind == fmt.SEGMENT_LOG and identity.sequence >= first
             ),
             key=lambda found: found.identity.sequence,
         )
@@ -362,7 +317,7 @@ class _Scan:
                 durable = max([durable, *(header.durable_group for _, header in found.groups)])
         return durable
 
-    def _headers(self, found: _Found) -> Iterator[tuple[int, GroupHeader]]:
+    def _headers(self, found: _Found) -> Iterator[tuple[int, fmt.GroupHeader]]:
         start = FIRST_GROUP_OFFSET
         if self.active is not None and found.slot == self.active.slot:
             start = self.active.end
@@ -409,7 +364,7 @@ class _Scan:
         return [
             slot
             for slot, identity in enumerate(self.identities)
-            if identity.kind != SEGMENT_FREE
+            if identity.kind != fmt.SEGMENT_FREE
             and slot not in self.catalog.segments
             and slot not in checkpoint_slots
         ]

@@ -21,43 +21,33 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
 
+from blkdev import format as fmt
 from blkdev.device import Device
 from blkdev.errors import NewerFormat
-from blkdev.format import (
-    GROUP_HEADER,
-    KINDS,
-    PAGE_SIZE_BYTES,
-    RECORD_HEADER,
-    SEGMENT_FOOTER,
-    SEGMENT_FREE,
-    SEGMENT_HEADER,
-    SEGMENT_LOG,
-    SUMMARY_ENTRY,
-    TRANSFORM_NONE,
-    GroupHeader,
-    RecordHeader,
-    SegmentFooter,
-    SegmentHeader,
-    aligned,
-    decode_record_head,
-    record_size,
-)
+from blkdev.index import fingerprint_of
 from blkdev.superblock import Geometry
 
-FIRST_GROUP_OFFSET = PAGE_SIZE_BYTES
+FIRST_GROUP_OFFSET = fmt.PAGE_SIZE_BYTES
+_HEAD = fmt.RECORD_HEADER.size_bytes
 
 
 class Record(NamedTuple):
-    """One record as found in a group; offsets in bytes from the segment's start."""
+    """One record as found on the device. Its value is unchecked unless the reader says so."""
 
-    header: RecordHeader
+    header: fmt.RecordHeader
     key: bytes
-    offset: int
-    size_bytes: int
+    value: bytes
+    location: int
 
     @property
-    def value_offset(self) -> int:
-        return self.offset + RECORD_HEADER.size_bytes + len(self.key)
+    def is_whole(self) -> bool:
+        return crc32(self.value) == self.header.value_checksum
+
+    def entry(self, index_salt: int) -> tuple[int, int]:
+        """Its summary entry: (fingerprint, location with the mark of its kind)."""
+        if self.header.kind == fmt.KIND_BLOCK:
+            return fingerprint_of(self.key, index_salt), self.location
+        return fmt.NO_FINGERPRINT, self.location | fmt.OTHER_KIND
 
 
 class Identity(NamedTuple):
@@ -65,15 +55,12 @@ class Identity(NamedTuple):
     the header page is damaged and something else told.
     """
 
-    kind: int
-    sequence: int
-    durable_group: int
-    first_group: int
-    footer: SegmentFooter | None
+    kind: int = fmt.SEGMENT_FREE
+    sequence: int = 0
+    durable_group: int = 0
+    first_group: int = 0
+    footer: fmt.SegmentFooter | None = None
     whole: bool = True
-
-
-FREE = Identity(SEGMENT_FREE, 0, 0, 0, None)
 
 
 @dataclass(frozen=True)
@@ -86,51 +73,63 @@ class Volume:
     seed: int
     index_salt: int
 
+    @classmethod
+    def of(cls, device: Device, block: fmt.Superblock) -> Volume:
+        seed = fmt.store_seed(block.uuid)
+        return cls(device, Geometry.of(block), block.uuid, seed, block.index_salt)
+
     def read(self, slot: int, offset: int, length: int) -> bytes:
         """Bytes of one segment. Raises OSError."""
         return self.device.read(self.geometry.segment_offset(slot) + offset, length)
 
+    def try_read(self, slot: int, offset: int, length: int) -> bytes:
+        """As `read`, but nothing where the device fails."""
+        try:
+            return self.read(slot, offset, length)
+        except OSError:
+            return b""
+
+    def device_offset(self, location: int) -> int:
+        """Where a record's header lies on the device."""
+        segment = self.geometry.segment_offset(fmt.location_slot(location))
+        return segment + fmt.location_offset(location)
+
 
 def summary_size(entry_count: int) -> int:
     """Whole pages that the summary and footer of so many records take."""
-    return aligned(entry_count * SUMMARY_ENTRY.size_bytes + SEGMENT_FOOTER.size_bytes)
+    return fmt.aligned(entry_count * fmt.SUMMARY_ENTRY.size_bytes + fmt.SEGMENT_FOOTER.size_bytes)
 
 
-def encode_header(header: SegmentHeader, seed: int) -> bytes:
-    return SEGMENT_HEADER.seal(header, seed).ljust(PAGE_SIZE_BYTES, b"\0")
+def encode_header(header: fmt.SegmentHeader, seed: int) -> bytes:
+    return fmt.SEGMENT_HEADER.seal(header, seed).ljust(fmt.PAGE_SIZE_BYTES, b"\0")
 
 
-def encode_summary(entries: array[int], footer: SegmentFooter, seed: int) -> bytes:
+def encode_summary(entries: array[int], footer: fmt.SegmentFooter, seed: int) -> bytes:
     """Summary and footer as whole pages; they end at the segment's end."""
     packed = entries.tobytes()
     footer = footer._replace(summary_checksum=crc32(packed, seed))
-    packed += SEGMENT_FOOTER.seal(footer, seed)
-    return packed.rjust(aligned(len(packed)), b"\0")
+    packed += fmt.SEGMENT_FOOTER.seal(footer, seed)
+    return packed.rjust(fmt.aligned(len(packed)), b"\0")
 
 
-def read_footer(volume: Volume, slot: int) -> SegmentFooter | None:
-    end = volume.geometry.segment_size_bytes
-    size_bytes = SEGMENT_FOOTER.size_bytes
-    try:
-        footer = SEGMENT_FOOTER.open(
-            volume.read(slot, end - size_bytes, size_bytes), 0, volume.seed
-        )
-    except OSError:
+def read_footer(volume: Volume, slot: int, sequence: int | None = None) -> fmt.SegmentFooter | None:
+    """The slot's footer, if whole; with `sequence` only that segment's."""
+    size_bytes = fmt.SEGMENT_FOOTER.size_bytes
+    packed = volume.try_read(slot, volume.geometry.segment_size_bytes - size_bytes, size_bytes)
+    footer = fmt.SEGMENT_FOOTER.open(packed, 0, volume.seed)
+    if footer is None or footer.slot != slot or sequence not in (None, footer.sequence):
         return None
-    return footer if footer is not None and footer.slot == slot else None
+    return footer
 
 
-def read_summary(volume: Volume, slot: int, footer: SegmentFooter) -> array[int] | None:
+def read_summary(volume: Volume, slot: int, footer: fmt.SegmentFooter) -> array[int] | None:
     """The entries as (fingerprint, location) pairs in one array, or None when damaged."""
-    length = footer.entry_count * SUMMARY_ENTRY.size_bytes
-    offset = volume.geometry.segment_size_bytes - SEGMENT_FOOTER.size_bytes - length
+    length = footer.entry_count * fmt.SUMMARY_ENTRY.size_bytes
+    offset = volume.geometry.segment_size_bytes - fmt.SEGMENT_FOOTER.size_bytes - length
     if offset < footer.groups_end:
         return None
-    try:
-        packed = volume.read(slot, offset, length)
-    except OSError:
-        return None
-    if crc32(packed, volume.seed) != footer.summary_checksum:
+    packed = volume.try_read(slot, offset, length)
+    if crc32(packed, volume.seed) != footer.summary_checksum or len(packed) != length:
         return None
     entries = array("Q")
     entries.frombytes(packed)
@@ -139,46 +138,37 @@ def read_summary(volume: Volume, slot: int, footer: SegmentFooter) -> array[int]
 
 def identify(volume: Volume, slot: int) -> Identity:
     """What the slot holds, by whichever of header, footer and first group is whole."""
-    try:
-        page = volume.read(slot, 0, SEGMENT_HEADER.size_bytes)
-    except OSError:
-        page = b""
-    header = SEGMENT_HEADER.open(page, 0, volume.seed)
+    page = volume.try_read(slot, 0, fmt.SEGMENT_HEADER.size_bytes)
+    header = fmt.SEGMENT_HEADER.open(page, 0, volume.seed)
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
-        if header.kind != SEGMENT_LOG:
-            return Identity(header.kind, header.sequence, header.durable_group, 0, None)
-        footer = read_footer(volume, slot)
-        if footer is not None and footer.sequence != header.sequence:
-            footer = None
-        return Identity(
-            SEGMENT_LOG, header.sequence, header.durable_group, header.first_group, footer
-        )
-    footer = read_footer(volume, slot)
+        footer = None
+        if header.kind == fmt.SEGMENT_LOG:
+            footer = read_footer(volume, slot, header.sequence)
+        group = header.first_group
+        return Identity(header.kind, header.sequence, header.durable_group, group, footer)
     first = read_group_header(volume, slot, FIRST_GROUP_OFFSET)
-    if first is None or (footer is not None and footer.sequence != first.segment_sequence):
-        if footer is None:
-            return FREE
-        return Identity(SEGMENT_LOG, footer.sequence, footer.durable_group, 0, footer, False)
-    sequence, durable = first.segment_sequence, first.durable_group
-    return Identity(SEGMENT_LOG, sequence, durable, first.number, footer, False)
+    if first is not None:
+        sequence, durable = first.segment_sequence, first.durable_group
+        footer = read_footer(volume, slot, sequence)
+        return Identity(fmt.SEGMENT_LOG, sequence, durable, first.number, footer, whole=False)
+    footer = read_footer(volume, slot)
+    if footer is None:
+        return Identity()
+    sequence, durable = footer.sequence, footer.durable_group
+    return Identity(fmt.SEGMENT_LOG, sequence, durable, 0, footer, whole=False)
 
 
-def read_group_header(volume: Volume, slot: int, offset: int) -> GroupHeader | None:
-    size_bytes = GROUP_HEADER.size_bytes
-    if offset + size_bytes > volume.geometry.segment_size_bytes:
-        return None
-    try:
-        header = GROUP_HEADER.open(volume.read(slot, offset, size_bytes), 0, volume.seed)
-    except OSError:
-        return None
-    if header is None or offset + header.size_bytes > volume.geometry.segment_size_bytes:
-        return None
-    return header
+def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.GroupHeader | None:
+    """The group header at `offset`, or None when it is damaged or overruns the segment."""
+    left = volume.geometry.segment_size_bytes - offset
+    packed = volume.try_read(slot, offset, min(left, fmt.GROUP_HEADER.size_bytes))
+    header = fmt.GROUP_HEADER.open(packed, 0, volume.seed)
+    return header if header is not None and header.size_bytes <= left else None
 
 
 def group_headers(
     volume: Volume, slot: int, sequence: int, offset: int = FIRST_GROUP_OFFSET
-) -> Iterator[tuple[int, GroupHeader]]:
+) -> Iterator[tuple[int, fmt.GroupHeader]]:
     """(offset, header) of consecutive groups of one segment, up to the first that is not.
 
     Group numbers rise by one, epochs never fall: what lies beyond is a leftover of a tail that an
@@ -187,52 +177,56 @@ def group_headers(
     number = epoch = -1
     while True:
         header = read_group_header(volume, slot, offset)
-        if (
-            header is None
-            or header.segment_sequence != sequence
-            or (number >= 0 and header.number != number + 1)
-            or header.epoch < epoch
-        ):
+        if header is None or header.segment_sequence != sequence or header.epoch < epoch:
+            return
+        if number >= 0 and header.number != number + 1:
             return
         yield offset, header
         number, epoch = header.number, header.epoch
-        offset += aligned(header.size_bytes)
+        offset += fmt.aligned(header.size_bytes)
 
 
 def read_group(
-    volume: Volume, slot: int, offset: int, header: GroupHeader, *, verify_values: bool
-) -> tuple[bytes, list[Record]] | None:
-    """A group's bytes and records, or None when any part of it is damaged.
+    volume: Volume, slot: int, offset: int, group: fmt.GroupHeader, *, verify_values: bool
+) -> list[Record] | None:
+    """A group's records, or None when any of their headers, or any value to verify, is damaged.
 
     Raises NewerFormat for a record that only a newer program understands.
     """
-    try:
-        packed = volume.read(slot, offset, header.size_bytes)
-    except OSError:
-        return None
+    packed = volume.try_read(slot, offset, group.size_bytes)
     records: list[Record] = []
-    at = GROUP_HEADER.size_bytes
+    at = fmt.GROUP_HEADER.size_bytes
     checksum = volume.seed
-    for _ in range(header.record_count):
-        head = decode_record_head(packed, at, volume.seed)
-        if head is None:
+    for _ in range(group.record_count):
+        record = _decode(volume, packed, at, fmt.pack_location(slot, offset + at, 0))
+        if record is None or (verify_values and not record.is_whole):
             return None
-        key_at = at + RECORD_HEADER.size_bytes
-        value_at = key_at + head.key_size_bytes
-        end = value_at + head.value_size_bytes
-        if end > len(packed):
-            return None
-        checksum = crc32(packed[at:value_at], checksum)
-        if verify_values and crc32(memoryview(packed)[value_at:end]) != head.value_checksum:
-            return None
-        if head.kind not in KINDS or head.transform != TRANSFORM_NONE:
-            raise NewerFormat(
-                f"{volume.device.name} holds a record of kind {head.kind} with transform "
-                f"{head.transform} (use a newer version of this program)"
-            )
-        size_bytes = record_size(head.key_size_bytes, head.value_size_bytes)
-        records.append(Record(head, packed[key_at:value_at], offset + at, size_bytes))
-        at += size_bytes
-    if checksum != header.records_checksum or at != header.size_bytes:
+        records.append(record)
+        checksum = crc32(packed[at : at + _HEAD + len(record.key)], checksum)
+        at += fmt.location_size(record.location)
+    return records if (checksum, at) == (group.records_checksum, group.size_bytes) else None
+
+
+def read_record(volume: Volume, location: int) -> Record | None:
+    """The record at `location`, or None when it is unreadable or its header is damaged."""
+    slot, offset = fmt.location_slot(location), fmt.location_offset(location)
+    packed = volume.try_read(slot, offset, fmt.location_size(location))
+    return _decode(volume, packed, 0, fmt.pack_location(slot, offset, 0))
+
+
+def _decode(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
+    header = fmt.decode_record_head(packed, at, volume.seed)
+    if header is None:
         return None
-    return packed, records
+    if header.kind not in fmt.KINDS or header.transform != fmt.TRANSFORM_NONE:
+        raise NewerFormat(
+            f"{volume.device.name} holds a record of kind {header.kind} with transform "
+            f"{header.transform} (use a newer version of this program)"
+        )
+    value_at = at + _HEAD + header.key_size_bytes
+    end = value_at + header.value_size_bytes
+    if end > len(packed):
+        return None
+    size_bytes = fmt.record_size(header.key_size_bytes, header.value_size_bytes)
+    key, value = packed[at + _HEAD : value_at], packed[value_at:end]
+    return Record(header, key, value, place | fmt.pack_location(0, 0, size_bytes))

@@ -22,10 +22,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 from zlib import crc32
 
-from blkdev import superblock as superblocks
+from blkdev import format as fmt
+from blkdev import superblock
 from blkdev.check import Checker, CheckReport
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
@@ -40,31 +40,8 @@ from blkdev.errors import (
     StoreReadOnly,
     ValueTooLarge,
 )
-from blkdev.format import (
-    FORMAT_VERSION,
-    KEY_SIZE_MAX_BYTES,
-    KIND_BLOCK,
-    KIND_JOURNAL,
-    KIND_JOURNAL_TRIM,
-    KIND_NAME,
-    KIND_NAME_REMOVAL,
-    KIND_TOMBSTONES,
-    LABEL_SIZE_MAX_BYTES,
-    NAME_SIZE_MAX_BYTES,
-    NAME_VALUE_SIZE_MAX_BYTES,
-    NO_SLOT,
-    PAGE_SIZE_BYTES,
-    SEGMENT_LOG,
-    SEGMENT_SIZE_DEFAULT_BYTES,
-    SEGMENT_SIZE_MIN_BYTES,
-    TOMBSTONE,
-    TOMBSTONES_PER_RECORD_MAX,
-    BytesLike,
-    Superblock,
-    location_slot,
-    store_seed,
-)
 from blkdev.index import fingerprint_of
+from blkdev.ledger import JournalStream, Ledger, frozen
 from blkdev.log import DATA, RELEASE, Draft, Log
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
@@ -73,8 +50,9 @@ from blkdev.signature import refuse_foreign
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SEGMENTS_WANTED = 64
-
-T = TypeVar("T")
+_SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
+_PLACE = (1 << fmt.SIZE_SHIFT) - 1
+"""The bits of a location that say where, in device order."""
 
 
 @dataclass(frozen=True)
@@ -106,55 +84,30 @@ class StoreStats:
     latched: bool
 
 
-class JournalStream:
-    """One journal of a store. Records come back in the order they were appended."""
-
-    def __init__(self, store: Store, stream: int) -> None:
-        self._store = store
-        self.stream = stream
-
-    def append(self, record: BytesLike) -> int:
-        """Append one record; its position. Durable with the next commit.
-
-        Raises ValueTooLarge, StoreFull, StoreReadOnly.
-        """
-        return self._store._append_journal(self.stream, record)
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        """(position, record) of all untrimmed records there are now. Raises BlockDamaged."""
-        return self._store._replay_journal(self.stream)
-
-    def trim(self, position: int) -> None:
-        """Drop the records up to and including `position`; durable with the next commit."""
-        self._store._trim_journal(self.stream, position)
-
-
 class Store:
     """One open store. All methods are safe to call from many threads."""
 
     def __init__(
-        self, device: Device, block: Superblock, recovered: Recovered, *, verify_reads: bool
+        self, device: Device, block: fmt.Superblock, recovered: Recovered, *, verify_reads: bool
     ) -> None:
         """Use `Store.open`."""
         self.device = device
         self.uuid = block.uuid
         self.label = block.label.rstrip(b"\0").decode("utf-8", "replace")
-        self.geometry = superblocks.Geometry.of(block)
         self.read_only = device.read_only
         self.recovery: Report = recovered.report
-        self._volume = _volume(device, block)
-        self._catalog = recovered.catalog
-        self._log = Log(self._volume, recovered.catalog, recovered.tail, block.epoch)
-        self._reader = Reader(self._volume, self._catalog, self._log, verify=verify_reads)
+        volume, catalog = Volume.of(device, block), recovered.catalog
+        self.geometry = volume.geometry
+        self._volume, self._catalog = volume, catalog
+        self._log = Log(volume, catalog, recovered.tail, block.epoch)
+        self._reader = Reader(volume, catalog, self._log, verify=verify_reads)
+        value_max = volume.geometry.value_size_max_bytes
+        self._ledger = Ledger(catalog, self._log, self._reader, self._with_room, value_max)
+        replayed = recovered.report.bytes_replayed
         self._checkpointer = Checkpointer(
-            self._volume,
-            self._catalog,
-            self._log,
-            block,
-            recovered.checkpoint_slots,
-            recovered.report.bytes_replayed,
+            volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        self._compactor = Compactor(self._volume, self._catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
         self._closed = False
 
@@ -171,51 +124,28 @@ class Store:
         """Make an empty store. Existing data is refused unless `force`.
 
         The default segment size is 16 MiB, less where the device would hold under 64 of them
-        (but at least 4 MiB). Raises StoreExists, ForeignSignature, DeviceTooSmall,
-        InvalidGeometry, DeviceReadOnly, KeyTooLarge (label), OSError. `entropy(n)` gives the
-        random bytes of the store's identity.
+        (but at least 4 MiB). `entropy(n)` gives the random bytes of the store's identity.
+        Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
+        KeyTooLarge (label), OSError.
         """
         if device.read_only:
             raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
         encoded = label.encode()
-        if len(encoded) > LABEL_SIZE_MAX_BYTES:
-            raise KeyTooLarge(f"a label has at most {LABEL_SIZE_MAX_BYTES} bytes")
+        if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
+            raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
         size = segment_size_bytes or _default_segment_size(device.size_bytes)
-        geometry = superblocks.Geometry.for_device(device, size)
+        geometry = superblock.Geometry.for_device(device, size)
         if not force:
             refuse_foreign(device)
-        uuid = entropy(16)
-        device.discard(0, device.size_bytes & -PAGE_SIZE_BYTES)
-        superblocks.store(
-            device,
-            Superblock(
-                first_line=superblocks.FIRST_LINE,
-                magic=b"",
-                checksum=0,
-                version=FORMAT_VERSION,
-                uuid=uuid,
-                generation=0,
-                features_compatible=0,
-                features_read_only=0,
-                features_incompatible=0,
-                device_size_bytes=device.size_bytes,
-                segment_size_bytes=geometry.segment_size_bytes,
-                segment_count=geometry.segment_count,
-                segments_before_middle=geometry.segments_before_middle,
-                epoch=0,
-                middle_offset=geometry.middle_offset,
-                end_offset=geometry.end_offset,
-                clean=1,
-                copy=0,
-                checkpoint_slot=NO_SLOT,
-                checkpoint_sequence=0,
-                index_salt=int.from_bytes(entropy(8), "little"),
-                boot_id=_boot_id(),
-                created_ns=time.time_ns(),
-                label=encoded,
-                reserved=b"",
-            ),
+        device.discard(0, device.size_bytes & -fmt.PAGE_SIZE_BYTES)
+        blank = superblock.blank(device, geometry)._replace(
+            uuid=entropy(16),
+            index_salt=int.from_bytes(entropy(8), "little"),
+            boot_id=_boot_id(),
+            created_ns=time.time_ns(),
+            label=encoded,
         )
+        superblock.store(device, blank)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -225,15 +155,15 @@ class Store:
         Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall, DeviceReadOnly,
         StoreReadOnly (the device fails while being prepared).
         """
-        block = superblocks.load(device)
+        block = superblock.load(device)
         if not read_only and device.read_only:
             raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        if not read_only and not superblocks.may_write(block):
+        if not read_only and not superblock.may_write(block):
             raise DeviceReadOnly(
                 f"{device.name} uses a feature that only a newer version can write (open it "
                 "read-only, or use a newer version of this program)"
             )
-        recovered = recover(_volume(device, block), block)
+        recovered = recover(Volume.of(device, block), block)
         block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
@@ -253,7 +183,7 @@ class Store:
         for full in repairs.unsealed:
             log.seal_segment(full.segment, full.entries, full.last_group)
         for segment, first_group in repairs.headers:
-            log.write_header(SEGMENT_LOG, segment.slot, segment.sequence, first_group)
+            log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
         self._catalog.free.extend(repairs.garbage_slots)
 
@@ -284,41 +214,40 @@ class Store:
 
     # Blocks
 
-    def put_many(self, items: Iterable[tuple[bytes, BytesLike]]) -> int:
+    def put_many(self, items: Iterable[tuple[bytes, fmt.BytesLike]]) -> int:
         """Store what is not there yet; the number of new keys. Visible at once, durable after
         `commit`. Items before one that fails are stored.
 
         Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
-        self._check_writable()
+        self._check_open(writing=True)
         salt, value_max = self._volume.index_salt, self.geometry.value_size_max_bytes
         new = 0
         for key, value in items:
-            if not 0 < len(key) <= KEY_SIZE_MAX_BYTES:
-                raise KeyTooLarge(f"a key has 1 to {KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
+            if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
+                raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
             if len(value) > value_max:
                 raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
-            fingerprint = fingerprint_of(key, salt)
-            frozen = _frozen(value)
-            draft = Draft(KIND_BLOCK, key, frozen, crc32(frozen), fingerprint)
+            kept = frozen(value)
+            draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint_of(key, salt))
             try:
                 new += self._put(draft)
             except StoreFull:
-                new += self._with_room(lambda put=draft: self._put(put), DATA)  # type: ignore[misc]
+                new += self._with_room(lambda put=draft: self._put(put), DATA)  # type: ignore[misc]  # bound now
         return new
 
-    def _put(self, draft: Draft) -> bool:
+    def _put(self, draft: Draft) -> int:
         log, catalog = self._log, self._catalog
         with log.write_lock:
             if catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
-                return False
+                return 0
             (location,) = log.append((draft,), DATA)
             with log.state_lock:
                 catalog.add_block(draft.fingerprint, location)
             log.trim_staging()
-            return True
+            return 1
 
-    def _with_room(self, action: Callable[[], T], right: int) -> T:
+    def _with_room(self, action: Callable[[], int], right: int) -> int:
         """Run an action that stages all of its records or raises StoreFull; compact for it."""
         while True:
             try:
@@ -380,41 +309,51 @@ class Store:
 
         Raises StoreFull, StoreReadOnly.
         """
-        self._check_writable()
+        self._check_open(writing=True)
+
+        def deletion(batch: list[bytes]) -> Callable[[], int]:
+            return lambda: self._delete(batch, before)
+
         deleted = 0
         batch: list[bytes] = []
         for key in keys:
             batch.append(key)
-            if len(batch) == TOMBSTONES_PER_RECORD_MAX:
-                deleted += self._delete_batch(batch, before)
+            if len(batch) == fmt.TOMBSTONES_PER_RECORD_MAX:
+                deleted += self._with_room(deletion(batch), RELEASE)
                 batch = []
-        return deleted + self._delete_batch(batch, before)
-
-    def _delete_batch(self, keys: list[bytes], before: int | None) -> int:
-        return self._with_room(lambda: self._delete(keys, before), RELEASE)
+        return deleted + self._with_room(deletion(batch), RELEASE)
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
         log, catalog = self._log, self._catalog
         with log.write_lock:
-            dead: dict[tuple[int, int], int] = {}
+            dead: dict[int, int] = {}
             for key in keys:
-                found = self._reader.find(key)
-                if found is not None and (before is None or found.header.sequence <= before):
-                    segment = catalog.segments[location_slot(found.location)]
-                    dead[found.fingerprint, found.location] = segment.sequence
+                fingerprint = fingerprint_of(key, self._volume.index_salt)
+                for location in catalog.index.locations(fingerprint):
+                    if self._may_delete(location, key, before):
+                        dead[location] = fingerprint
             if not dead:
                 return 0
-            value = b"".join(
-                TOMBSTONE.struct.pack(fingerprint, location, sequence)
-                for (fingerprint, location), sequence in dead.items()
-            )
-            (holder,) = log.append((Draft(KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
+            doomed = [
+                (fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence)
+                for location, fingerprint in dead.items()
+            ]
+            value = b"".join(fmt.TOMBSTONE.struct.pack(*row) for row in doomed)
+            (holder,) = log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
             with log.state_lock:
-                for (fingerprint, location), sequence in dead.items():
+                segment = catalog.segments[fmt.location_slot(holder)]
+                for fingerprint, location, sequence in doomed:
                     catalog.remove_block(fingerprint, location)
-                    catalog.add_tombstones(catalog.segments[location_slot(holder)], sequence, 1)
+                    catalog.add_tombstones(segment, sequence, 1)
             log.trim_staging()
             return len(dead)
+
+    def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
+        found = self._reader.key_at(location)
+        if found is None:
+            # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
+            return before is None
+        return found[1] == key and (before is None or found[0].sequence <= before)
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
@@ -426,7 +365,7 @@ class Store:
             self._check_open()
             newest = log.position
             for entry in catalog.index.entries():
-                by_slot.setdefault(location_slot(entry[1]), array("Q")).extend(entry)
+                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
         return self._keys_of(list(by_slot.values()), newest)
 
     def _keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
@@ -457,139 +396,24 @@ class Store:
         Everything put before is there whenever the change is. Durable after `commit`.
         Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
-        self._check_writable()
-        drafts: list[Draft] = []
-        for name, value in changes.items():
-            if not 0 < len(name) <= NAME_SIZE_MAX_BYTES:
-                raise KeyTooLarge(f"a name has 1 to {NAME_SIZE_MAX_BYTES} bytes, not {len(name)}")
-            if value is not None and len(value) > NAME_VALUE_SIZE_MAX_BYTES:
-                raise ValueTooLarge(f"a name's value has at most {NAME_VALUE_SIZE_MAX_BYTES} bytes")
-            frozen = b"" if value is None else bytes(value)
-            kind = KIND_NAME_REMOVAL if value is None else KIND_NAME
-            drafts.append(Draft(kind, bytes(name), frozen, crc32(frozen)))
-        total = sum(len(draft.key) + len(draft.value) + 32 for draft in drafts)
-        if total > self.geometry.value_size_max_bytes:
-            raise ValueTooLarge(f"{len(drafts)} names at once are too much (split the change)")
-        self._with_room(lambda: self._set_names(drafts), RELEASE)
-
-    def _set_names(self, drafts: list[Draft]) -> None:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            drafts = [
-                draft for draft in drafts if draft.kind == KIND_NAME or self._has_name(draft.key)
-            ]
-            if not drafts:
-                return
-            first = log.next_sequence
-            locations = log.append(drafts, RELEASE)
-            with log.state_lock:
-                for sequence, (draft, location) in enumerate(
-                    zip(drafts, locations, strict=True), first
-                ):
-                    removed = draft.kind == KIND_NAME_REMOVAL
-                    catalog.add_name(draft.key, sequence, location, removed=removed)
-            log.trim_staging()
-
-    def _has_name(self, name: bytes) -> bool:
-        entry = self._catalog.names.get(name)
-        return entry is not None and not entry.removed
+        self._check_open(writing=True)
+        self._ledger.set_names(changes)
 
     def name(self, name: bytes) -> bytes | None:
         """The name's value, or None. Raises BlockDamaged."""
-        return self._settled(lambda: self._name_location(name), name)
-
-    def _name_location(self, name: bytes) -> int | None:
-        entry = self._catalog.names.get(name)
-        return None if entry is None or entry.removed else entry.location
-
-    def _settled(self, locate: Callable[[], int | None], key: bytes) -> bytes | None:
-        """The value where `locate` says, once it says the same before and after the read."""
-        state_lock = self._log.state_lock
-        with state_lock:
-            self._check_open()
-            location = locate()
-        while location is not None:
-            try:
-                value: bytes | None = self._reader.record(location, key)[1]
-                damage = None
-            except BlockDamaged as error:
-                value, damage = None, error
-            with state_lock:
-                now = locate()
-            if now == location:
-                if damage is not None:
-                    raise damage
-                return value
-            location = now
-        return None
+        self._check_open()
+        return self._ledger.name(name)
 
     def names(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
         """(name, value) of all names with the prefix, sorted by name. Raises BlockDamaged."""
-        with self._log.state_lock:
-            wanted = sorted(
-                name
-                for name, entry in self._catalog.names.items()
-                if not entry.removed and name.startswith(prefix)
-            )
-        found = ((name, self.name(name)) for name in wanted)
-        return [(name, value) for name, value in found if value is not None]
+        self._check_open()
+        return self._ledger.names(prefix)
 
     def journal(self, stream: int) -> JournalStream:
         """The journal with that number, 0 to 2^64 - 1; it need not exist before."""
         if not 0 <= stream < 1 << 64:
             raise KeyTooLarge(f"a stream is numbered 0 to 2^64 - 1, not {stream}")
-        return JournalStream(self, stream)
-
-    def _append_journal(self, stream: int, record: BytesLike) -> int:
-        self._check_writable()
-        if len(record) > self.geometry.value_size_max_bytes:
-            raise ValueTooLarge(
-                f"journal record of {len(record)} bytes; this store takes "
-                f"{self.geometry.value_size_max_bytes}"
-            )
-        frozen = _frozen(record)
-        draft = Draft(KIND_JOURNAL, stream.to_bytes(8, "little"), frozen, crc32(frozen))
-        return self._with_room(lambda: self._journal(stream, draft), DATA)
-
-    def _journal(self, stream: int, draft: Draft) -> int:
-        log = self._log
-        with log.write_lock:
-            (location,) = log.append((draft,), DATA)
-            position = log.position
-            with log.state_lock:
-                self._catalog.add_journal(stream, position, location)
-            log.trim_staging()
-            return position
-
-    def _replay_journal(self, stream: int) -> Iterator[tuple[int, bytes]]:
-        with self._log.state_lock:
-            self._check_open()
-            state = self._catalog.streams.get(stream)
-            positions = sorted(state.records) if state else []
-        key = stream.to_bytes(8, "little")
-        for position in positions:
-            assert state is not None
-            value = self._settled(lambda at=position: state.records.get(at), key)  # type: ignore[misc]
-            if value is not None:
-                yield position, value
-
-    def _trim_journal(self, stream: int, position: int) -> None:
-        self._check_writable()
-        self._with_room(lambda: self._trim(stream, position), RELEASE)
-
-    def _trim(self, stream: int, position: int) -> None:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            state = catalog.streams.get(stream)
-            if state is None or position <= state.trimmed_to:
-                return
-            position = min(position, log.position)
-            value = position.to_bytes(8, "little", signed=True)
-            key = stream.to_bytes(8, "little")
-            draft = Draft(KIND_JOURNAL_TRIM, key, value, crc32(value))
-            (location,) = log.append((draft,), RELEASE)
-            with log.state_lock:
-                catalog.add_trim(stream, position, log.position, location)
+        return JournalStream(self._ledger, stream, self._check_open)
 
     # Durability and upkeep
 
@@ -599,7 +423,7 @@ class Store:
         Raises StoreReadOnly when the device cannot promise that; then nothing since the last
         successful commit is promised, and the store takes no more writes.
         """
-        self._check_writable()
+        self._check_open(writing=True)
         self._log.commit()
         if self._checkpointer.is_due() and self._maintenance_lock.acquire(blocking=False):
             try:
@@ -612,7 +436,7 @@ class Store:
 
         Raises StoreReadOnly.
         """
-        self._check_writable()
+        self._check_open(writing=True)
         with self._maintenance_lock:
             report = self._compactor.compact(budget_bytes)
             if report.segments_freed:
@@ -623,7 +447,7 @@ class Store:
         """Hand everything staged to the operating system: it survives the end of this process
         (kill -9), not a power cut. Costs one write and no flush.
         """
-        self._check_writable()
+        self._check_open(writing=True)
         self._log.write_out()
 
     def checkpoint(self) -> bool:
@@ -632,7 +456,7 @@ class Store:
 
         Raises StoreReadOnly.
         """
-        self._check_writable()
+        self._check_open(writing=True)
         with self._maintenance_lock:
             return self._checkpointer.write()
 
@@ -655,8 +479,8 @@ class Store:
         log, catalog, size = self._log, self._catalog, self.geometry.segment_size_bytes
         with log.write_lock, log.state_lock:
             free = len(catalog.free)
-            usable = size - 2 * PAGE_SIZE_BYTES
-            dead = catalog.used_bytes - len(catalog.segments) * PAGE_SIZE_BYTES
+            usable = size - 2 * fmt.PAGE_SIZE_BYTES
+            dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
             staged = log.staged_bytes
             return StoreStats(
                 keys=catalog.index.count,
@@ -680,40 +504,20 @@ class Store:
                 latched=log.failure is not None,
             )
 
-    def _check_open(self) -> None:
+    def _check_open(self, *, writing: bool = False) -> None:
         if self._closed:
             raise StoreClosed
-
-    def _check_writable(self) -> None:
-        self._check_open()
-        if self.read_only:
+        if writing and self.read_only:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
-        self._log.check_writable()
-
-
-_PLACE = (1 << 43) - 1
-"""The bits of a location that say where, in device order."""
-
-
-def _volume(device: Device, block: Superblock) -> Volume:
-    geometry = superblocks.Geometry.of(block)
-    return Volume(device, geometry, block.uuid, store_seed(block.uuid), block.index_salt)
+        if writing:
+            self._log.check_writable()
 
 
 def _default_segment_size(device_size_bytes: int) -> int:
-    size = SEGMENT_SIZE_DEFAULT_BYTES
-    while size > 4 << 20 and device_size_bytes // size < _SEGMENTS_WANTED:
+    size = fmt.SEGMENT_SIZE_DEFAULT_BYTES
+    while size > _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES and device_size_bytes // size < _SEGMENTS_WANTED:
         size //= 2
-    return max(size, SEGMENT_SIZE_MIN_BYTES)
-
-
-def _frozen(value: BytesLike) -> bytes | memoryview:
-    """The value as something that cannot change until it is written: copied only if it could."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, memoryview) and value.readonly and isinstance(value.obj, bytes):
-        return value if value.contiguous and value.itemsize == 1 else bytes(value)
-    return bytes(value)
+    return size
 
 
 def _boot_id() -> bytes:

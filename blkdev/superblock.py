@@ -1,4 +1,4 @@
-"""Superblock copies: choose, check, write; and the geometry they record.
+"""fmt.Superblock copies: choose, check, write; and the geometry they record.
 
     0          4 MiB      8 MiB                    middle               end
     | copy 0   | copy 1   | segments ...           | copy 2 | segments  | copy 3 |
@@ -14,32 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from blkdev import format as fmt
 from blkdev.device import Device
-from blkdev.errors import (
-    DeviceTooSmall,
-    InvalidGeometry,
-    NewerFormat,
-    NotAStore,
-    SuperblockDamaged,
-)
-from blkdev.format import (
-    ERASE_UNIT_SIZE_BYTES,
-    FEATURES_INCOMPATIBLE,
-    FEATURES_READ_ONLY,
-    FORMAT_VERSION,
-    PAGE_SIZE_BYTES,
-    SEGMENT_COUNT_MAX,
-    SEGMENT_COUNT_MIN,
-    SEGMENT_SIZE_MAX_BYTES,
-    SEGMENT_SIZE_MIN_BYTES,
-    SUPERBLOCK,
-    SUPERBLOCK_MAGIC,
-    VALUE_SIZE_MAX_BYTES,
-    Superblock,
-)
+from blkdev.errors import DeviceTooSmall, InvalidGeometry, NewerFormat, NotAStore, SuperblockDamaged
 
 FIRST_LINE = b"ipfs-mfs block store. Do not write to this device directly.\n"
-_SEGMENTS_OFFSET = 2 * ERASE_UNIT_SIZE_BYTES
+_SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
 
 
 @dataclass(frozen=True)
@@ -58,28 +38,30 @@ class Geometry:
         power_of_two = segment_size_bytes & (segment_size_bytes - 1) == 0
         if (
             not power_of_two
-            or not SEGMENT_SIZE_MIN_BYTES <= segment_size_bytes <= SEGMENT_SIZE_MAX_BYTES
+            or not fmt.SEGMENT_SIZE_MIN_BYTES <= segment_size_bytes <= fmt.SEGMENT_SIZE_MAX_BYTES
         ):
             raise InvalidGeometry(
                 f"segment size {segment_size_bytes} is not a power of two from "
-                f"{SEGMENT_SIZE_MIN_BYTES} to {SEGMENT_SIZE_MAX_BYTES} bytes"
+                f"{fmt.SEGMENT_SIZE_MIN_BYTES} to {fmt.SEGMENT_SIZE_MAX_BYTES} bytes"
             )
-        middle = device.size_bytes // 2 & -ERASE_UNIT_SIZE_BYTES
-        end = (device.size_bytes & -ERASE_UNIT_SIZE_BYTES) - ERASE_UNIT_SIZE_BYTES
+        middle = device.size_bytes // 2 & -fmt.ERASE_UNIT_SIZE_BYTES
+        end = (device.size_bytes & -fmt.ERASE_UNIT_SIZE_BYTES) - fmt.ERASE_UNIT_SIZE_BYTES
         before = max(0, middle - _SEGMENTS_OFFSET) // segment_size_bytes
-        after = max(0, end - middle - ERASE_UNIT_SIZE_BYTES) // segment_size_bytes
-        if before + after < SEGMENT_COUNT_MIN:
-            needed = 5 * ERASE_UNIT_SIZE_BYTES + (SEGMENT_COUNT_MIN + 2) * segment_size_bytes
+        after = max(0, end - middle - fmt.ERASE_UNIT_SIZE_BYTES) // segment_size_bytes
+        if before + after < fmt.SEGMENT_COUNT_MIN:
+            needed = (
+                5 * fmt.ERASE_UNIT_SIZE_BYTES + (fmt.SEGMENT_COUNT_MIN + 2) * segment_size_bytes
+            )
             raise DeviceTooSmall(
                 f"{device.name} has {device.size_bytes} bytes; with segments of "
                 f"{segment_size_bytes} bytes a store needs about {needed} "
                 "(use a larger device or smaller segments)"
             )
-        count = min(before + after, SEGMENT_COUNT_MAX)
+        count = min(before + after, fmt.SEGMENT_COUNT_MAX)
         return cls(segment_size_bytes, count, before, middle, end)
 
     @classmethod
-    def of(cls, block: Superblock) -> Geometry:
+    def of(cls, block: fmt.Superblock) -> Geometry:
         return cls(
             block.segment_size_bytes,
             block.segment_count,
@@ -94,45 +76,61 @@ class Geometry:
         if slot < self.segments_before_middle:
             return offset
         skipped = self.segments_before_middle * self.segment_size_bytes
-        return offset - _SEGMENTS_OFFSET - skipped + self.middle_offset + ERASE_UNIT_SIZE_BYTES
+        return offset - _SEGMENTS_OFFSET - skipped + self.middle_offset + fmt.ERASE_UNIT_SIZE_BYTES
 
     @property
     def copy_offsets(self) -> tuple[int, int, int, int]:
-        return (0, ERASE_UNIT_SIZE_BYTES, self.middle_offset, self.end_offset)
+        return (0, fmt.ERASE_UNIT_SIZE_BYTES, self.middle_offset, self.end_offset)
 
     @property
     def value_size_max_bytes(self) -> int:
         """Half a segment, so that a segment is never left nearly empty by the next value."""
-        return min(VALUE_SIZE_MAX_BYTES, self.segment_size_bytes // 2)
+        return min(fmt.VALUE_SIZE_MAX_BYTES, self.segment_size_bytes // 2)
+
+
+def blank(device: Device, geometry: Geometry) -> fmt.Superblock:
+    """The superblock of an empty store, without its identity."""
+    return fmt.SUPERBLOCK.zero()._replace(
+        first_line=FIRST_LINE,
+        version=fmt.FORMAT_VERSION,
+        device_size_bytes=device.size_bytes,
+        segment_size_bytes=geometry.segment_size_bytes,
+        segment_count=geometry.segment_count,
+        segments_before_middle=geometry.segments_before_middle,
+        middle_offset=geometry.middle_offset,
+        end_offset=geometry.end_offset,
+        clean=1,
+        checkpoint_slot=fmt.NO_SLOT,
+    )
 
 
 def _candidate_offsets(size_bytes: int) -> list[int]:
     """Where copies lie when nothing but the device's size is known."""
-    end = (size_bytes & -ERASE_UNIT_SIZE_BYTES) - ERASE_UNIT_SIZE_BYTES
-    offsets = [0, ERASE_UNIT_SIZE_BYTES, size_bytes // 2 & -ERASE_UNIT_SIZE_BYTES, end]
-    return [at for at in offsets if 0 <= at <= size_bytes - PAGE_SIZE_BYTES]
+    end = (size_bytes & -fmt.ERASE_UNIT_SIZE_BYTES) - fmt.ERASE_UNIT_SIZE_BYTES
+    offsets = [0, fmt.ERASE_UNIT_SIZE_BYTES, size_bytes // 2 & -fmt.ERASE_UNIT_SIZE_BYTES, end]
+    return [at for at in offsets if 0 <= at <= size_bytes - fmt.PAGE_SIZE_BYTES]
 
 
-def read_copies(device: Device) -> list[tuple[int, Superblock]]:
+def read_copies(device: Device) -> list[tuple[int, fmt.Superblock]]:
     """All valid copies as (device offset, superblock); unreadable ones count as damaged."""
     return [(at, block) for at, block, _ in _scan(device) if block is not None]
 
 
-def _scan(device: Device) -> list[tuple[int, Superblock | None, bool]]:
+def _scan(device: Device) -> list[tuple[int, fmt.Superblock | None, bool]]:
     """Per place (offset, valid superblock, whether anything of ours is there)."""
-    found: list[tuple[int, Superblock | None, bool]] = []
+    found: list[tuple[int, fmt.Superblock | None, bool]] = []
     for at in _candidate_offsets(device.size_bytes):
         try:
-            page = device.read(at, PAGE_SIZE_BYTES)
+            page = device.read(at, fmt.PAGE_SIZE_BYTES)
         except OSError:
             found.append((at, None, False))
             continue
-        ours = SUPERBLOCK_MAGIC in page or page.startswith(FIRST_LINE)
-        found.append((at, SUPERBLOCK.open(page), ours))
+        ours = fmt.SUPERBLOCK_MAGIC in page or page.startswith(FIRST_LINE)
+        found.append((at, fmt.SUPERBLOCK.open(page), ours))
     return found
 
 
-def load(device: Device) -> Superblock:
+def load(device: Device) -> fmt.Superblock:
     """The newest valid copy, checked against this program and the device.
 
     Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall.
@@ -146,7 +144,10 @@ def load(device: Device) -> Superblock:
             )
         raise NotAStore(device.name)
     newest = max(valid, key=lambda block: block.generation)
-    if newest.version > FORMAT_VERSION or newest.features_incompatible & ~FEATURES_INCOMPATIBLE:
+    if (
+        newest.version > fmt.FORMAT_VERSION
+        or newest.features_incompatible & ~fmt.FEATURES_INCOMPATIBLE
+    ):
         raise NewerFormat(
             f"{device.name} has format {newest.version} with features "
             f"{newest.features_incompatible:#x} (use a newer version of this program)"
@@ -159,12 +160,12 @@ def load(device: Device) -> Superblock:
     return newest
 
 
-def may_write(block: Superblock) -> bool:
+def may_write(block: fmt.Superblock) -> bool:
     """False when a feature is in use that only a newer program can keep up."""
-    return not block.features_read_only & ~FEATURES_READ_ONLY
+    return not block.features_read_only & ~fmt.FEATURES_READ_ONLY
 
 
-def store(device: Device, block: Superblock) -> Superblock:
+def store(device: Device, block: fmt.Superblock) -> fmt.Superblock:
     """Write the next generation to all copies, durably; the superblock as written.
 
     Raises OSError; the device then holds this or the previous generation.
@@ -173,6 +174,6 @@ def store(device: Device, block: Superblock) -> Superblock:
     for batch in ((0,), (1, 2, 3)):
         for copy in batch:
             offset = Geometry.of(block).copy_offsets[copy]
-            device.write(offset, [SUPERBLOCK.seal(block._replace(copy=copy))])
+            device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])
         device.sync()
     return block

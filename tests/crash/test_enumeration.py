@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from blkdev import format as fmt
 from blkdev import log, recover, segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.log import Log
@@ -145,13 +146,13 @@ def test_defect_log_resumed_after_a_torn_group_is_found(past, monkeypatch):
 
 def test_defect_epoch_ignored_is_found(past, monkeypatch):
     """A dropped tail comes back when the next life's group has the length of a dropped one."""
-    original = segment.GROUP_HEADER.open
+    original = fmt.GROUP_HEADER.open
 
     def same_epoch(buffer, offset=0, seed=0):
         header = original(buffer, offset, seed)
         return header and header._replace(epoch=1)
 
-    monkeypatch.setattr(segment.GROUP_HEADER, "open", same_epoch)
+    monkeypatch.setattr(fmt.GROUP_HEADER, "open", same_epoch)
     sequences = [(put_small, write_out, put_small, write_out)]
     must_go_red(past, sequences, lives=True)
 
