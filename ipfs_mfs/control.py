@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ipfs_mfs import api, wire
-from ipfs_mfs.errors import DaemonGone, FailedError
+from ipfs_mfs.errors import BadRequest, DaemonGone, FailedError
 from ipfs_mfs.pb import node_pb2 as pb
 
 if TYPE_CHECKING:
@@ -282,35 +283,52 @@ class ControlServer:
             os.umask(mask)
 
     def stop(self) -> None:
-        """Refuses new calls, gives running ones STOP_GRACE_S, removes the socket."""
-        self._server.stop(STOP_GRACE_S).wait()
+        """Refuses new calls, gives running ones STOP_GRACE_S, removes the socket.
+
+        A handler that does not end must not keep the store open, so the wait has an end, too.
+        """
+        self._server.stop(STOP_GRACE_S).wait(2 * STOP_GRACE_S)
         self._path.unlink(missing_ok=True)
 
 
 def _handler(node: api.NodeApi, method: Any) -> Any:
+    """gRPC hands over requests as bytes and `_decoder` parses them: where gRPC itself fails to
+    parse a message of a stream, the handler's thread would wait for the next one for ever."""
     function = getattr(node, method_name(method.name))
-    decode = _message_class(method.input_type).FromString
+    decode = _decoder(method)
     encode = _message_class(method.output_type).SerializeToString
     kind = result_class(method.output_type.name)
     reply = _message_class(method.output_type)
     if method.client_streaming:
-        return grpc.stream_unary_rpc_method_handler(
-            _edge(lambda requests: _ingest(node, requests)), decode, encode
-        )
+        ingest = _edge(lambda requests: _ingest(node, map(decode, requests)))
+        return grpc.stream_unary_rpc_method_handler(ingest, None, encode)
     if not method.server_streaming:
 
-        def unary(request: Any) -> Any:
-            result = function(**wire.arguments_of(request))
+        def unary(request: bytes) -> Any:
+            result = function(**wire.arguments_of(decode(request)))
             return reply() if kind is None else wire.to_message(result, reply())
 
-        return grpc.unary_unary_rpc_method_handler(_edge(unary), decode, encode)
+        return grpc.unary_unary_rpc_method_handler(_edge(unary), None, encode)
     if method.output_type.name.endswith("Event"):
         stream = _events(function, reply)
     elif kind is None:
         stream = _chunks(function, reply)
     else:
         stream = _items(function, reply)
-    return grpc.unary_stream_rpc_method_handler(_streaming_edge(stream), decode, encode)
+    edge = _streaming_edge(lambda request: stream(decode(request)))
+    return grpc.unary_stream_rpc_method_handler(edge, None, encode)
+
+
+def _decoder(method: Any) -> Callable[[bytes], Any]:
+    message = _message_class(method.input_type)
+
+    def decode(data: bytes) -> Any:
+        try:
+            return message.FromString(data)
+        except DecodeError as error:
+            raise BadRequest(f"{method.name}: {error}") from None
+
+    return decode
 
 
 def _items(function: Callable[..., Any], reply: Any) -> Callable[[Any], Iterator[Any]]:

@@ -35,6 +35,8 @@ from ipfs_mfs.errors import DaemonEnding, NotMounted, SecondMount
 from ipfs_mfs.mounting import READY, config_of_daemon, log_path_of
 from ipfs_mfs.node import Node, Opened, open_store
 from ipld import cid as cids
+from mfs.errors import MfsError
+from repo.errors import RepoError
 
 LOGGER = logging.getLogger(__name__)
 LOG_SIZE_MAX_BYTES = 4 << 20
@@ -141,7 +143,10 @@ class Daemon(Node):
             readable, _, _ = select.select([self._wake], [], [], self.config.flush_tick_s)
             if readable:
                 return
-            self.flush_due()
+            try:
+                self.flush_due()
+            except Exception:  # the loop's edge: a bug in a flush must not take the mounts down
+                LOGGER.exception("a flush failed unexpectedly; it is tried again")
 
     def _should_end(self, idle_until_s: float) -> bool:
         with self._mounts_lock:
@@ -260,7 +265,7 @@ class Daemon(Node):
         if active.options.cid is not None:
             cid = active.options.cid
         else:
-            cid = cids.to_text(self.root_cid(name)) if name is not None else ""
+            cid = cids.to_text(self._latest_cid(name)) if name is not None else ""
         return api.MountInfo(
             mountpoint=active.point,
             options=active.text,
@@ -268,6 +273,14 @@ class Daemon(Node):
             cid=cid,
             created=created,
         )
+
+    def _latest_cid(self, name: str) -> bytes:
+        """As of now, or as of the last flush when the store is too full for another one: a mount
+        that is up must be able to say so."""
+        try:
+            return self.root_cid(name)
+        except (MfsError, RepoError):
+            return self.roots.stat(name).cid
 
     def _write_state(self) -> None:
         with self._mounts_lock:
@@ -295,7 +308,7 @@ def log_to_terminal(config: Config) -> None:
 
 
 def _log_to_file(config: Config, place: owner.Place) -> None:
-    config.log_dir.mkdir(parents=True, exist_ok=True)
+    config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(
         log_path_of(config, place), maxBytes=LOG_SIZE_MAX_BYTES, backupCount=2, encoding="utf-8"
     )

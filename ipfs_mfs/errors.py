@@ -5,7 +5,8 @@
     │   ├── BadAddress         not a CID, /ipfs/… path, ROOT or ROOT@SNAP
     │   ├── BadName            a name with '/', NUL, '..' or more than 255 bytes
     │   ├── BadOption          an unknown or contradictory mount option or flag
-    │   └── BadSetting         a key or value of the configuration file or the environment
+    │   ├── BadSetting         a key or value of the configuration file or the environment
+    │   └── BadRequest         bytes on the control socket that are no message of the protocol
     ├── NotFoundError          nothing there: exit 3
     │   ├── StoreMissing       no store at that path
     │   ├── NotMounted         no mount of ours at that path
@@ -58,6 +59,10 @@ class BadOption(UsageError):
 
 class BadSetting(UsageError):
     """A key or value of the configuration file or the environment."""
+
+
+class BadRequest(UsageError):
+    """Bytes on the control socket that are no message of the protocol."""
 
 
 class NotFoundError(ProgramError):

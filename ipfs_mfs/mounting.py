@@ -6,7 +6,7 @@ comes back through the pipe as a typed error and is reported by the command that
 """
 
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -193,18 +193,21 @@ def _spawn(config: Config, place: owner.Place) -> None:
     # modules of the directory in which the user happens to be (-P).
     environment = os.environ | {"PYTHONPATH": str(Path(ipfs_mfs.__file__).parent.parent)}
     arguments = [str(config.store), config.transport, str(write_end)]
-    config.log_dir.mkdir(parents=True, exist_ok=True)
+    config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_path = log_path_of(config, place)
-    with log_path.open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "ipfs_mfs.daemon", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[write_end],
-            start_new_session=True,
-            env=environment,
-        )
+    os.set_inheritable(write_end, True)
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-P", "-m", "ipfs_mfs.daemon", *arguments],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    )
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         answer = pipe.read()

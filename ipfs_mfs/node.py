@@ -25,10 +25,12 @@ from ipfs_mfs.ingest import LocalIngest
 from ipfs_mfs.names import check_pin_name, check_root_name
 from ipfs_mfs.sizes import size_text
 from ipld import cid as cids
+from ipld.errors import IpldError
 from ipld.profile import by_name
-from mfs.errors import RootNotFound
+from mfs.errors import MfsError, RootNotFound
 from mfs.roots import Roots, RootStat, SnapshotStat
 from pinning.pins import Pin, Pins
+from repo.errors import RepoError
 from repo.service import Repo
 
 COMPACTION_STEP_BYTES = 64 << 20
@@ -324,9 +326,18 @@ class Node:
         )
 
     def check(self, progress: api.ProgressCallback) -> api.CheckSummary:
-        if not self._store.read_only:
+        notes = () if self._store.read_only else self._sync_for_check()
+        summary = checking.check(self._store, self._repo, progress)
+        return summary._replace(findings=(*notes, *summary.findings))
+
+    def _sync_for_check(self) -> tuple[api.Finding, ...]:
+        """A store that is full or damaged cannot take the latest changes; it is checked even so."""
+        try:
             self.roots.sync()
-        return checking.check(self._store, self._repo, progress)
+        except (MfsError, RepoError, IpldError) as error:
+            why = f"the latest changes are not in the DAG: {error}"
+            return (api.Finding("note", "roots", "", why),)
+        return ()
 
     def compact(self, progress: api.ProgressCallback) -> api.CompactSummary:
         """In steps, so that it can report and be interrupted; each step is whole by itself."""

@@ -56,7 +56,8 @@ def command(
 
 def _report(app: App, info: MountInfo) -> None:
     state = "mounted" if info.created else "is up already"
-    app.output.record(info, f"{info.mountpoint}: {state}, {info.root}, CID {info.cid}")
+    what = f"{info.root}, CID {info.cid}" if info.cid else f"{info.root} roots"
+    app.output.record(info, f"{info.mountpoint}: {state}, {what}")
     if not info.created:
         return
     program = "ipfs-mfs" if shutil.which("ipfs-mfs") else sys.argv[0]

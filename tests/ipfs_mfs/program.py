@@ -63,7 +63,7 @@ class World:
             "IPFS_MFS_RUNTIME_DIR": str(runtime),
             "IPFS_MFS_STORE_SIZE": "256M",
             "PYTHONPATH": str(REPOSITORY),
-            "PYTHONWARNINGS": "error,ignore::ResourceWarning",
+            "PYTHONWARNINGS": "error",
         }
         (base / "mnt").mkdir()
         return cls(base, runtime, environment)

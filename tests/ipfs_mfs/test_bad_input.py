@@ -256,7 +256,9 @@ def run_damaged(run):
 def test_check_names_a_missing_block(store, run, tmp_path):
     cid = run("add", "-Q", content(tmp_path))[1].decode().strip()
     config = Config(store=store, runtime_dir=tmp_path / "run")
-    node = Node.open(config, place_of(config).try_lock())
+    lock = place_of(config).try_lock()
+    assert lock is not None
+    node = Node.open(config, lock)
     leaf = next(
         key
         for key in node._repo.blocks.keys()  # noqa: SIM118  # a BlockStore is no dict

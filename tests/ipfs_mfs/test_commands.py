@@ -59,7 +59,7 @@ def records(out):
 
 def snapshot_of(directory):
     """Names, kinds and content below a directory."""
-    found = {}
+    found: dict[bytes, tuple] = {}
     for path in sorted(directory.rglob("*")):
         name = os.fsencode(path.relative_to(directory))
         if path.is_symlink():
