@@ -24,13 +24,15 @@ ROUNDS = 3
 @pytest.fixture
 def contestants(bench_folder) -> Iterator[dict[str, Importer]]:
     folder = bench_folder / "importers"
-    made: dict[str, Importer] = {}
-    for name, kind in importers().items():
-        place = folder / name
-        place.mkdir(parents=True)
-        made[name] = kind(place)
-    yield made
-    shutil.rmtree(folder)
+    try:
+        made: dict[str, Importer] = {}
+        for name, kind in importers().items():
+            place = folder / name
+            place.mkdir(parents=True)
+            made[name] = kind(place)
+        yield made
+    finally:
+        shutil.rmtree(folder)
 
 
 def large_file(path: Path) -> float:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,15 @@ SMALL_FILE_SIZE_BYTES = 4096
 @pytest.fixture
 def mounted(bench_folder) -> Iterator[dict[str, MountedFileSystem]]:
     folder = bench_folder / "mounts"
-    opened: dict[str, MountedFileSystem] = {}
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder)
+        opened: dict[str, MountedFileSystem] = {}
         for name, kind in mounts().items():
             place = folder / name
             place.mkdir(parents=True)
             opened[name] = kind(place)
+            undo.callback(opened[name].close)
         yield opened
-    finally:
-        for file_system in opened.values():
-            file_system.close()
-        shutil.rmtree(folder)
 
 
 def operations(file_system: MountedFileSystem, *, pinned: bool) -> dict[str, dict[str, Any]]:

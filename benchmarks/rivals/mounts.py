@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -54,44 +54,47 @@ class Gocryptfs:
     """An encrypting overlay in Go, the fastest of the daemons that store what they are given."""
 
     def __init__(self, place: Path) -> None:
-        self._below = devices.Ext4(place, DISK_SIZE_BYTES)
-        cipher = self._below.folder / "cipher"
-        cipher.mkdir()
         self.folder = place / "gocryptfs"
         self.folder.mkdir()
         secret = ("-extpass", "echo benchmark")
-        run("gocryptfs", "-init", "-q", "-scryptn", "10", *secret, str(cipher))
-        command = ("gocryptfs", "-fg", "-q", *secret, str(cipher), str(self.folder))
-        self._server = subprocess.Popen(command)
-        self.server_pid: int | None = self._server.pid
-        _wait_until(lambda: os.path.ismount(self.folder))
+        with ExitStack() as undo:
+            below = devices.Ext4(place, DISK_SIZE_BYTES)
+            undo.callback(below.close)
+            cipher = below.folder / "cipher"
+            cipher.mkdir()
+            run("gocryptfs", "-init", "-q", "-scryptn", "10", *secret, str(cipher))
+            command = ("gocryptfs", "-fg", "-q", *secret, str(cipher), str(self.folder))
+            server = undo.enter_context(subprocess.Popen(command))
+            undo.callback(server.terminate)
+            _wait_until(lambda: os.path.ismount(self.folder))
+            self.server_pid: int | None = server.pid
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
-        run("umount", str(self.folder))
-        self._server.wait()
-        self._below.close()
+        self._undo.close()
 
 
 class IpfsMfs:
     """Ours, on the raw device."""
 
     def __init__(self, place: Path) -> None:
-        self._device = devices.LoopDevice(place / "ipfs-mfs.img", DISK_SIZE_BYTES)
-        program = str(Path(sys.executable).with_name("ipfs-mfs"))
         self.folder = place / "ipfs-mfs"
         self.folder.mkdir()
-        run(program, "format", self._device.path, "--force")
-        command = (program, "mount", str(self.folder), "--store", self._device.path, "--foreground")
-        self._log = (place / "ipfs-mfs.log").open("w")
-        self._server = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self.server_pid: int | None = self._server.pid
-        _wait_until(lambda: os.path.ismount(self.folder))
+        program = str(Path(sys.executable).with_name("ipfs-mfs"))
+        with ExitStack() as undo:
+            device = devices.LoopDevice(place / "ipfs-mfs.img", DISK_SIZE_BYTES)
+            undo.callback(device.close)
+            run(program, "format", device.path, "--force")
+            log = undo.enter_context((place / "ipfs-mfs.log").open("w"))
+            command = (program, "mount", str(self.folder), "--store", device.path, "--foreground")
+            server = undo.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
+            undo.callback(server.terminate)
+            _wait_until(lambda: os.path.ismount(self.folder))
+            self.server_pid: int | None = server.pid
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
-        self._server.send_signal(signal.SIGINT)
-        self._server.wait()
-        self._log.close()
-        self._device.close()
+        self._undo.close()
 
 
 def mounts() -> dict[str, type[MountedFileSystem]]:
