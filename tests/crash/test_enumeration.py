@@ -32,6 +32,8 @@ from tests.crash.workload import (
     write_out,
 )
 
+pytestmark = pytest.mark.slow  # tens of thousands of recoveries
+
 SEED = int(os.environ.get("CRASH_SEED", "20261101"))
 DISTINCT_STATES_MIN = 20_000
 FULL = (put_large, delete_old, set_names, journal, commit, compact)

@@ -196,6 +196,7 @@ def test_a_store_that_another_process_owns_names_its_pid(store, run, tmp_path):
 # ---------------------------------------------------------------------------- damaged images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 def test_a_damaged_image_gives_right_bytes_or_a_typed_error(store, run, tmp_path, seed):
     source = content(tmp_path)
