@@ -126,6 +126,15 @@ class Leaf:
         self.fresh.clear()
         self.under_fresh = True
 
+    def mark_all_fresh(self) -> None:
+        """No journal batch has anything of it."""
+        self.fresh.clear()
+        self.under_fresh = isinstance(self.under, FileLink)
+        if isinstance(self.under, bytearray):
+            self.fresh.add(0, self.under_limit)
+        for start, end in self.extents.ranges():
+            self.fresh.add(start, end)
+
     def fresh_pieces(self) -> list[tuple[int, bytes]]:
         """Offsets and copies of the bytes that no journal batch has."""
         pieces: list[tuple[int, bytes]] = []
@@ -219,10 +228,7 @@ class Layer:
             self._drop(index)
 
     def absorb(self, newer: Layer) -> None:
-        """Take over the changes of the layer above, so that one layer is left.
-
-        What the journal has of them is not known any more: the next thing has to be a flush.
-        """
+        """Take over the changes of the layer above, so that one layer is left."""
         self.truncate(newer.limit)
         for index, leaf in newer.leaves.items():
             if leaf.under is not None and index in self.leaves:
@@ -235,6 +241,17 @@ class Layer:
                 mine.extents.write(at, view)
                 view.release()
             self.memory_bytes += mine.memory_bytes - before
+
+    def mark_all_fresh(self) -> None:
+        """All of the layer belongs into the next batch, which may follow any others.
+
+        A cut at the limit takes away what they wrote behind it. What they wrote before it was never
+        cut off, so it is here as well.
+        """
+        self.cut = self.limit
+        self.fresh = set(self.leaves)
+        for leaf in self.leaves.values():
+            leaf.mark_all_fresh()
 
     def _leaf(self, index: int) -> Leaf:
         leaf = self.leaves.get(index)

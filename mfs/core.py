@@ -70,8 +70,6 @@ class Core:
         self.first_change_ns: int | None = None
         self.last_change_ns = 0
         self.lease: Lease | None = None
-        self.must_flush = False
-        """The journal has a part of some batch, or does not know what it has."""
         self.journal_seq = head.journal_seq
         self.journal_end: int | None = None
         """Position of the last record in the journal."""
@@ -138,6 +136,16 @@ class Core:
         """Forget the content of a closed file if its DAG says the same. Needs `lock`."""
         if not inode.is_changed_file:
             self.drop_content(inode)
+
+    def mark_all_fresh(self) -> None:
+        """The next batch has to have everything unflushed, whatever was in those before it.
+
+        After a batch or a flush that failed. Needs `lock`.
+        """
+        self.state.mark_all_fresh()
+        for inode in self.state.changed.values():
+            if inode is not None and inode.content is not None:
+                inode.content.active.mark_all_fresh()
 
     def close_lease(self) -> None:
         """Nothing is unflushed. Needs `lock`."""

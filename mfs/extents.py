@@ -44,6 +44,11 @@ class Extents:
         if not length:
             return
         starts, pieces = self._starts, self._pieces
+        if starts and start == starts[-1] + len(pieces[-1]):
+            # The common case: a writer that goes on where it was.
+            pieces[-1] += data
+            self.size_bytes += length
+            return
         end = start + length
         # The first piece that reaches up to `start`, and the first that begins behind `end`.
         first = bisect_right(starts, start) - 1
@@ -106,6 +111,11 @@ class Extents:
             if low < high:
                 yield low, memoryview(piece)[low - piece_start : high - piece_start]
             index += 1
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Start and end of each piece, ascending."""
+        for start, piece in zip(self._starts, self._pieces, strict=True):
+            yield start, start + len(piece)
 
     def take_whole(self, length: int) -> bytearray | None:
         """The only piece, if it is exactly 0 … length; the caller must not change it."""

@@ -68,7 +68,7 @@ class FileIo:
             pressure.check_room(core, length)
             pressure.check_quota(core, offset + length - inode.size)
             if length < core.profile.chunk_size_bytes:
-                complete = self._put_over(ino, offset, data, {}, clear_privileges)
+                complete = self._put_over(inode, offset, data, {}, clear_privileges)
         if length >= core.profile.chunk_size_bytes:
             complete = self._write_large(ino, offset, data, clear_privileges)
         for layer, index, whole in complete:
@@ -83,7 +83,8 @@ class FileIo:
             made = self._make_leaves(offset, data)
             with self._lock:
                 core.check_writable()
-                complete = self._put_over(ino, offset, data, made, clear_privileges)
+                inode = self._file(ino)
+                complete = self._put_over(inode, offset, data, made, clear_privileges)
                 # The lease of the layer they went into may be younger than these blocks.
                 assert core.lease is not None, "a change was noted"
                 core.lease.keep([link.cid for link in made.values()])
@@ -91,7 +92,7 @@ class FileIo:
 
     def _put_over(
         self,
-        ino: int,
+        inode: Inode,
         offset: int,
         data: memoryview,
         made: Mapping[int, FileLink],
@@ -99,7 +100,6 @@ class FileIo:
     ) -> list[tuple[Layer, int, bytearray]]:
         """Change the content; returns the leaves that are complete now and no blocks yet."""
         core = self._core
-        inode = self._file(ino)
         now = core.note_change()
         layer = core.content(inode).active
         before = layer.memory_bytes
@@ -110,7 +110,7 @@ class FileIo:
         if clear_privileges:
             inode.mode = posix.without_privileges(inode.mode)
         core.state.touch(inode)
-        wholes = []
+        wholes: list[tuple[Layer, int, bytearray]] = []
         for index in complete:
             whole = layer.leaves[index].under
             assert isinstance(whole, bytearray), "it became complete in this call"
@@ -181,10 +181,11 @@ class FileIo:
 
 
 def _check_file(inode: Inode) -> None:
+    if inode.is_file:
+        return
     if inode.is_directory:
         raise IsADirectory(f"inode {inode.ino} is a directory")
-    if not inode.is_file:
-        raise InvalidArgument(f"inode {inode.ino} is not a plain file")
+    raise InvalidArgument(f"inode {inode.ino} is not a plain file")
 
 
 def _check_size(size: int) -> None:

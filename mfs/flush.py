@@ -300,7 +300,6 @@ def _settle(core: Core, head: Head, links: dict[int, FileLink]) -> None:
     state = core.state
     state.settle(state.table.at(head.table))
     core.head = head
-    core.must_flush = False
     for ino, link in links.items():
         inode = state.cached(ino)
         if inode is None:
@@ -331,6 +330,6 @@ def _thaw(core: Core, old_lease: Lease | None) -> None:
     state.thaw()
     core.close_lease()
     core.lease = old_lease
-    core.must_flush = True
+    core.mark_all_fresh()
     if core.first_change_ns is None:
         core.first_change_ns = core.clock()

@@ -50,8 +50,7 @@ def commit(core: Core) -> None:
     with core.durability:
         with core.lock:
             size = _fresh_size(core)
-            too_much = core.must_flush or size > BATCH_SIZE_MAX_BYTES
-            too_much = too_much or not has_room_twice(core, size)
+            too_much = size > BATCH_SIZE_MAX_BYTES or not has_room_twice(core, size)
             items = [] if too_much else _capture(core)
         if too_much:
             flush(core)
@@ -62,16 +61,18 @@ def commit(core: Core) -> None:
 
 
 def _append(core: Core, items: list[Item]) -> None:
-    # Until all of it is there, nobody knows what the journal has: only a flush would help then.
-    core.must_flush = True
     core.journal_seq += 1
     journal = core.repo.journal(core.head.root_id)
     try:
         for record in encode_batch(core.journal_seq, items):
             core.journal_end = journal.append(record)
-    except StoreFull as error:
-        raise NoSpace from error
-    core.must_flush = False
+    except BaseException as error:
+        # A part of a batch may be in the journal: it will never be complete, and is passed over.
+        with core.lock:
+            core.mark_all_fresh()
+        if isinstance(error, StoreFull):
+            raise NoSpace from error
+        raise
 
 
 # ------------------------------------------------------------------------------ capture

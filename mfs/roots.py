@@ -20,6 +20,7 @@ Thread-safe. `lock` guards the set of roots and trees and is taken before the lo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -44,7 +45,7 @@ from mfs.errors import (
 )
 from mfs.flush import flush
 from mfs.heads import Head, from_ref
-from mfs.journal import discard, replay
+from mfs.journal import commit, discard, replay
 from mfs.lazy import directory_record
 from mfs.namespace import Clock
 from mfs.newroot import empty_head, foreign_head, imported_head
@@ -386,7 +387,7 @@ class Roots:
 
     def close(self) -> None:
         """Flush everything, durably, and let go of it. Raises what a flush raises, at the end:
-        what cannot be flushed is made durable in the journal if that is possible."""
+        what cannot be flushed goes to the journal if that can be written."""
         failure: Exception | None = None
         with self.lock:
             for core in self._cores.values():
@@ -394,6 +395,8 @@ class Roots:
                     flush(core)
                 except (TreeError, DataError, RepoError, IpldError) as error:
                     failure = failure or error
+                    with contextlib.suppress(TreeError, DataError, RepoError, IpldError):
+                        commit(core)
                 with core.durability, core.lock:
                     core.retire()
             self._cores.clear()

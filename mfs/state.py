@@ -5,7 +5,7 @@
     table          as of the last flush
 
 Reading looks through them in this order. `fresh` is what no journal batch has, a part of what
-changed. After a flush that failed it is not known any more, and the next thing has to be a flush.
+changed; after a batch or a flush that failed it is all of it.
 
 Invariants
 - There is at most one `Inode` object for a number. It stays in memory while it is changed, frozen
@@ -103,7 +103,14 @@ class Rows:
         for owner, changes in self._changed.items():
             self._frozen.setdefault(owner, {}).update(changes)
         self._changed, self._frozen = self._frozen, {}
-        self.fresh = {}
+
+    def mark_all_fresh(self) -> None:
+        """All that is unflushed belongs into the next batch."""
+        self.fresh = {
+            self.key(owner, suffix): value
+            for owner, changes in self._changed.items()
+            for suffix, value in changes.items()
+        }
 
 
 class Totals(NamedTuple):
@@ -235,9 +242,14 @@ class State:
             if ino not in self.changed:
                 self.changed[ino] = None if record is None else self._inodes[ino]
         self.frozen = {}
-        self.fresh = {}
         self.entries.thaw()
         self.links.thaw()
+
+    def mark_all_fresh(self) -> None:
+        """All that is unflushed belongs into the next batch."""
+        self.fresh = dict(self.changed)
+        self.entries.mark_all_fresh()
+        self.links.mark_all_fresh()
 
     def _sweep(self) -> None:
         """Forget clean inodes that were not used since the last sweep.

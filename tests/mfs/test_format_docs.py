@@ -43,7 +43,7 @@ def test_the_example_of_a_head_is_what_the_code_writes():
 
 def test_the_example_of_a_batch_is_what_the_code_writes():
     (batch,) = hex_examples(DOCS / "formats" / "journal.md")
-    items = [
+    items: list[journal.Item] = [
         [journal.TOTALS, 3, 2, 5],
         [journal.ROW, records.ENTRIES + records.number(1) + b"hello.txt", bytes(7) + b"\x02\x08"],
         [journal.CUT, 2, 0],

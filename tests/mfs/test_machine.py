@@ -325,6 +325,21 @@ class TreeMachine(RuleBasedStateMachine):
                 return
         raise AssertionError(f"never was: {seen}")
 
+    @rule(room=st.integers(0, 2000), journal=st.booleans())
+    def run_out_of_room(self, room, journal):
+        """Somewhere in a flush or in a batch, or not at all."""
+        log = self.world.backend.log
+        log.capacity_bytes = log.used_bytes + room
+        try:
+            if journal:
+                self.tree.fsync(ROOT_INO)
+            else:
+                self.tree.sync()
+            self.committed()
+        except errors.NoSpace:
+            pass
+        log.capacity_bytes = None
+
     @rule()
     def collect_garbage(self):
         assert self.world.repo.gc().missing_count == 0

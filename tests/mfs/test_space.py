@@ -4,10 +4,13 @@ import random
 
 import pytest
 
+from ipld import cid as cids
+from ipld import dirdag, filedag
+from ipld.block import Block
 from ipld.profile import UNIXFS_V1_2025
 from mfs.errors import NoSpace, QuotaExceeded
 from mfs.node import ROOT_INO
-from repo.errors import StoreFull
+from repo.errors import BlockUnavailable, StoreFull
 from tests.mfs.worlds import TINY, World, content, file_cid, make_file, model_cid, read_tree
 
 KIB = 1 << 10
@@ -235,3 +238,57 @@ def test_statfs_of_a_bounded_store_is_its_room():
     assert 0 < facts.free_bytes < MIB
     assert facts.name_size_max_bytes == 255
     assert world.roots.statfs().total_bytes == MIB
+
+
+# ------------------------------------------------- when a flush is not possible at all
+
+
+@pytest.fixture
+def unflushable():
+    """A root in which a file has to be built from a leaf that is not here."""
+    world = World(TINY)
+    link = filedag.add_bytes(bytes(range(100)), TINY, world.repo.put)
+    top = dirdag.build([dirdag.Entry(b"far", link.cid, link.tsize)], TINY, world.repo.put)
+    world.roots.create("part", TINY, cid=top.cid)
+    tree = world.roots.tree("part")
+    ino = tree.lookup(ROOT_INO, b"far").ino
+    leaf = filedag.leaf_links(link, 1, 1, TINY, world.repo.get)[0]
+    block = Block(leaf.cid, world.repo.get(leaf.cid))
+    world.repo.blocks.delete_many([cids.multihash_of(leaf.cid)])
+    tree.write(ino, 20, b"!")
+    return world, tree, block
+
+
+def test_fsync_is_possible_when_a_flush_is_not(unflushable):
+    world, tree, block = unflushable
+    for index in range(4):
+        ino = make_file(tree, b"%d" % index, b"data %d" % index * 9)
+        if index % 2:
+            with pytest.raises(BlockUnavailable):
+                tree.sync()
+            tree.setattr(ino, size=20)
+        tree.fsync(ino)
+    tree.unlink(ROOT_INO, b"0")
+    tree.fsync(ROOT_INO)
+    world.backend.crash()
+    world.repo.put(block)
+    world.crash(kept_count=1)
+    tree = world.roots.tree("part")
+    expected = {b"%d" % n: (b"data %d" % n * 9)[: 20 if n % 2 else None] for n in (1, 2, 3)}
+    expected[b"far"] = bytes(range(20)) + b"!" + bytes(range(21, 100))
+    assert read_tree(tree) == expected
+    assert tree.sync() == model_cid(expected, TINY)
+
+
+@pytest.mark.allow_logs("wait for room")
+def test_closing_saves_to_the_journal_what_cannot_be_flushed(unflushable):
+    world, tree, block = unflushable
+    ino = make_file(tree, b"new", b"x" * 50)
+    with pytest.raises(BlockUnavailable):
+        world.roots.close()
+    world.crash()
+    tree = world.roots.tree("part")
+    assert content(tree, ino) == b"x" * 50
+    world.repo.put(block)
+    assert read_tree(tree).keys() == {b"far", b"new"}
+    assert tree.sync() == model_cid(read_tree(tree), TINY)
