@@ -20,7 +20,7 @@ PROFILES = [V0, V1]
 
 @pytest.fixture(scope="module")
 def sources(library, tmp_path_factory):
-    """The library without its bytecode: what the JavaScript judge can hold in memory."""
+    """The library without its bytecode: small enough for the JavaScript judge's memory."""
     target = tmp_path_factory.mktemp("sources") / "library"
     shutil.copytree(library, target, ignore=shutil.ignore_patterns("__pycache__"))
     trees.drop_empty_folders(target)
@@ -55,12 +55,12 @@ def test_the_javascript_importer_gives_the_library_the_same_cid(world, sources, 
 @pytest.mark.needs_peers
 @pytest.mark.parametrize("profile", PROFILES)
 def test_kubo_gives_the_library_and_the_headers_the_same_cid(
-    world, library, headers, tmp_path, profile
+    world, sources, headers, tmp_path, profile
 ):
     kubo = Kubo(tmp_path / "kubo", profile)
     tree = tmp_path / "both"
     tree.mkdir()
-    shutil.copytree(library, tree / "library")
+    shutil.copytree(sources, tree / "library")
     shutil.copytree(headers, tree / "headers", symlinks=True)
     (judged,) = kubo.add("-Q", "-r", "-H", tree.name, cwd=tmp_path)
     assert cid_on_the_mount(world, tree, profile) == judged
