@@ -4,7 +4,7 @@ import pytest
 
 from ipld.profile import UNIXFS_V1_2025
 from mfs import pressure
-from mfs.errors import JournalDamaged, NoSuchEntry
+from mfs.errors import JournalDamaged, NoSuchEntry, StaleInode
 from mfs.node import ROOT_INO
 from mfs.roots import Roots
 from repo.service import Repo
@@ -276,9 +276,14 @@ def test_a_deleted_open_file_is_gone_after_a_restart():
     ino = make_file(tree, b"file", b"data")
     tree.open(ino)
     tree.unlink(ROOT_INO, b"file")
+    tree.write(ino, 0, b"more")
+    tree.setattr(ino, mode=0o600)
     tree.fsync(ino)
+    tree.sync()
     tree = world.crash()
     assert read_tree(tree) == {}
+    with pytest.raises(StaleInode):
+        tree.getattr(ino)
     assert world.roots.stat("main").inode_count == 1
     assert world.roots.stat("main").used_bytes == 0
 

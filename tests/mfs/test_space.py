@@ -292,3 +292,24 @@ def test_closing_saves_to_the_journal_what_cannot_be_flushed(unflushable):
     world.repo.put(block)
     assert read_tree(tree).keys() == {b"far", b"new"}
     assert tree.sync() == model_cid(read_tree(tree), TINY)
+
+
+def test_a_cut_that_a_failed_batch_had_is_not_forgotten(monkeypatch):
+    world = World(TINY)
+    tree = world.tree
+    ino = make_file(tree, b"file", b"x" * 12)
+    tree.fsync(ino)
+    tree.setattr(ino, size=4)
+    journal = world.backend.journal(1)
+    append = journal.append
+
+    def fail(record):
+        monkeypatch.setattr(journal, "append", append)
+        raise StoreFull
+
+    monkeypatch.setattr(journal, "append", fail)
+    with pytest.raises(NoSpace):
+        tree.fsync(ino)
+    tree.setattr(ino, size=12)
+    tree.fsync(ino)
+    assert content(world.crash(), ino) == b"x" * 4 + bytes(8)
