@@ -109,7 +109,7 @@ def assert_same(left: Path, right: Path) -> None:
 
 def assert_same_content(left: Path, right: Path) -> None:
     """`diff -r` is empty."""
-    command = ["diff", "-r", "--no-dereference", left, right]
+    command: list[str | Path] = ["diff", "-r", "--no-dereference", left, right]
     done = subprocess.run(command, capture_output=True, timeout=100)
     assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")[:2000]
 
