@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from blkdev import format as fmt
+from blkdev.format import BytesLike
 from blkdev.index import Index
 
 
@@ -134,15 +135,40 @@ class Catalog:
         self._count_at(location, -1)
         return True
 
-    def add_tombstones(self, holder: Segment, target_sequence: int, count: int) -> None:
-        """`holder` has `count` more tombstones for records of the target segment."""
-        if target_sequence not in self.by_sequence:
-            return
-        holders = self.tombstones.setdefault(target_sequence, {})
-        holders[holder.sequence] = holders.get(holder.sequence, 0) + count
-        self._count(holder, count * fmt.TOMBSTONE.size_bytes)
+    def enter(self, kind: int, key: bytes, value: BytesLike, sequence: int, location: int) -> None:
+        """A record other than a block is in the log at `location`."""
+        if kind == fmt.KIND_TOMBSTONES:
+            self._add_tombstones(location, value)
+        elif kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
+            self._add_name(key, sequence, location, removed=kind == fmt.KIND_NAME_REMOVAL)
+        elif kind == fmt.KIND_JOURNAL:
+            self._add_journal(int.from_bytes(key, "little"), sequence, location)
+        else:
+            position = int.from_bytes(value, "little", signed=True)
+            self._add_trim(int.from_bytes(key, "little"), position, sequence, location)
 
-    def add_name(self, name: bytes, sequence: int, location: int, *, removed: bool) -> None:
+    def is_current(self, kind: int, key: bytes, sequence: int, location: int) -> bool:
+        """Whether a record other than a block or tombstones is alive."""
+        if kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
+            return self.names[key].location == location
+        stream = self.streams[int.from_bytes(key, "little")]
+        if kind == fmt.KIND_JOURNAL_TRIM:
+            return stream.trim_location == location
+        return stream.records.get(sequence) == location
+
+    def _add_tombstones(self, location: int, value: BytesLike) -> None:
+        """What they name dies, if it is still there; the segment that holds them keeps them."""
+        holder = self.segments[fmt.location_slot(location)]
+        for fingerprint, dead, target in fmt.tombstones(value):
+            segment = self.by_sequence.get(target)
+            if segment is None or segment.slot != fmt.location_slot(dead):
+                continue
+            self.remove_block(fingerprint, dead)
+            holders = self.tombstones.setdefault(target, {})
+            holders[holder.sequence] = holders.get(holder.sequence, 0) + 1
+            self._count(holder, fmt.TOMBSTONE.size_bytes)
+
+    def _add_name(self, name: bytes, sequence: int, location: int, *, removed: bool) -> None:
         """A record of `name`: the newest sequence wins, of equal ones the one read later."""
         entry = self.names.get(name)
         if entry is None:
@@ -163,7 +189,7 @@ class Catalog:
             if not entry.copies:
                 del self.names[name]
 
-    def add_journal(self, stream_number: int, sequence: int, location: int) -> None:
+    def _add_journal(self, stream_number: int, sequence: int, location: int) -> None:
         stream = self.streams.setdefault(stream_number, Stream())
         if sequence <= stream.trimmed_to:
             return
@@ -173,7 +199,7 @@ class Catalog:
         stream.records[sequence] = location
         self._count_at(location, 1)
 
-    def add_trim(self, stream_number: int, position: int, sequence: int, location: int) -> None:
+    def _add_trim(self, stream_number: int, position: int, sequence: int, location: int) -> None:
         stream = self.streams.setdefault(stream_number, Stream())
         if sequence < stream.trim_sequence:
             return

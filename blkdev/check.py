@@ -108,7 +108,7 @@ class Checker:
         if segment.sealed and (footer is None or read_summary(volume, slot, footer) != entries):
             self._find("a segment summary is damaged", end - fmt.SEGMENT_FOOTER.size_bytes)
 
-    def _groups(self, segment: Segment) -> Iterator[tuple[int, fmt.GroupHeader]]:
+    def _groups(self, segment: Segment) -> Iterator[tuple[int, fmt.Row]]:
         """All groups, also those past damage."""
         offset = FIRST_GROUP_OFFSET
         lost_at: int | None = None

@@ -40,7 +40,7 @@ _INTERVAL_RATIO = 32
 class Loaded(NamedTuple):
     """What a checkpoint held. `entries` are those of the segment that was being filled."""
 
-    head: fmt.CheckpointHead
+    head: fmt.Row
     catalog: Catalog
     slots: tuple[int, ...]
     entries: array[int]
@@ -52,7 +52,7 @@ def slots_needed(volume: Volume, body_size_bytes: int) -> int:
     return -(-(fmt.CHECKPOINT_HEAD.size_bytes + body_size_bytes) // per_segment)
 
 
-def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.CheckpointHead, list[bytes]]:
+def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, list[bytes]]:
     """The body in parts, and a head that counts what is in it."""
     image = catalog.index.image()
     body = [_SHARD.pack(homes, used) for homes, used, _ in image]
@@ -126,7 +126,7 @@ class _Cursor:
         taken, self._left = self._left[:size_bytes], self._left[size_bytes:]
         return taken
 
-    def rows(self, layout: fmt.Layout[fmt.Row], count: int) -> Iterator[fmt.Row]:
+    def rows(self, layout: fmt.Layout, count: int) -> Iterator[fmt.Row]:
         """One by one, so that what follows a row can be taken before the next."""
         for _ in range(count):
             yield layout.unpack(self.take(layout.size_bytes))
@@ -137,7 +137,7 @@ class _Cursor:
         return taken
 
 
-def _decode(head: fmt.CheckpointHead, slots: tuple[int, ...], body: _Cursor) -> Loaded:
+def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
     catalog = Catalog(())
     shards = list(_SHARD.iter_unpack(body.take(head.shard_count * _SHARD.size)))
     catalog.index = Index.from_image(
@@ -169,7 +169,7 @@ class Checkpointer:
         volume: Volume,
         catalog: Catalog,
         log: Log,
-        block: fmt.Superblock,
+        block: fmt.Row,
         slots: tuple[int, ...],
         replayed_bytes: int,
     ) -> None:
@@ -232,7 +232,7 @@ class Checkpointer:
         self._log_bytes_then = log.written_bytes
         return True
 
-    def _snapshot(self) -> tuple[fmt.CheckpointHead, list[bytes]]:
+    def _snapshot(self) -> tuple[fmt.Row, list[bytes]]:
         log, active = self._log, self._log.active
         head, body = _encode(self._catalog, log.entries if active else array("Q"))
         head = head._replace(

@@ -206,17 +206,11 @@ class Compactor:
             )
 
     def _is_live(self, draft: Draft, location: int) -> bool:
-        catalog = self._catalog
-        if draft.kind == fmt.KIND_BLOCK:
-            return catalog.index.has(draft.fingerprint, location)
-        if draft.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
-            return catalog.names[draft.key].location == location
         if draft.kind == fmt.KIND_TOMBSTONES:
             return True
-        stream = catalog.streams[int.from_bytes(draft.key, "little")]
-        if draft.kind == fmt.KIND_JOURNAL_TRIM:
-            return stream.trim_location == location
-        return stream.records.get(draft.sequence) == location
+        if draft.kind == fmt.KIND_BLOCK:
+            return self._catalog.index.has(draft.fingerprint, location)
+        return self._catalog.is_current(draft.kind, draft.key, draft.sequence, location)
 
     def _copy(self, batch: list[_Item]) -> None:
         """Append copies of what is still alive and point the catalog at them."""
@@ -228,26 +222,12 @@ class Compactor:
                     continue
                 (copy,) = log.append((item.draft,), COMPACTION)
                 with log.state_lock:
-                    self._moved(item.draft, item.location, copy)
+                    if item.draft.kind == fmt.KIND_BLOCK:
+                        self._catalog.move_block(item.draft.fingerprint, item.location, copy)
+                    else:
+                        kind, key, value, _, _, sequence = item.draft
+                        self._catalog.enter(kind, key, value, sequence, copy)
                 log.trim_staging()
-
-    def _moved(self, draft: Draft, old: int, new: int) -> None:
-        catalog = self._catalog
-        if draft.kind == fmt.KIND_BLOCK:
-            catalog.move_block(draft.fingerprint, old, new)
-        elif draft.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
-            removed = draft.kind == fmt.KIND_NAME_REMOVAL
-            catalog.add_name(draft.key, draft.sequence, new, removed=removed)
-        elif draft.kind == fmt.KIND_TOMBSTONES:
-            holder = catalog.segments[fmt.location_slot(new)]
-            for _, _, target in fmt.tombstones(draft.value):
-                catalog.add_tombstones(holder, target, 1)
-        elif draft.kind == fmt.KIND_JOURNAL:
-            catalog.add_journal(int.from_bytes(draft.key, "little"), draft.sequence, new)
-        else:
-            stream = int.from_bytes(draft.key, "little")
-            position = int.from_bytes(draft.value, "little", signed=True)
-            catalog.add_trim(stream, position, draft.sequence, new)
 
     def _free(self, emptied: list[_Emptied]) -> int:
         """Wipe and release emptied segments whose copies are durable; how many."""

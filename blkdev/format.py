@@ -13,9 +13,10 @@ Invariants
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections import namedtuple
+from collections.abc import Iterator
 from struct import Struct, calcsize
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 BytesLike = bytes | bytearray | memoryview
@@ -73,7 +74,8 @@ SIZE_MASK: Final = (1 << SIZE_BITS) - 1
 SIZE_SHIFT: Final = OFFSET_BITS + SLOT_BITS
 OTHER_KIND: Final = 1 << (SIZE_SHIFT + SIZE_BITS)
 
-Row = TypeVar("Row", bound=tuple[Any, ...])
+Row = Any
+"""A named tuple with the fields of one layout."""
 
 
 class Field(NamedTuple):
@@ -85,23 +87,23 @@ class Field(NamedTuple):
     name: str
 
 
-class Layout(Generic[Row]):
-    """A packed little-endian struct whose fields are those of the NamedTuple `row`."""
+class Layout:
+    """A packed little-endian struct with named fields.
 
-    def __init__(self, row: type[Row], codes: str, size_bytes: int) -> None:
-        self.title = row.__name__
-        self._make: Callable[..., Row] = row
-        names: tuple[str, ...] = row._fields  # type: ignore[attr-defined]  # NamedTuple
-        split = codes.split()
-        assert len(split) == len(names), self.title
-        self.struct = Struct("<" + "".join(split))
+    `fields` is "code name, code name, ..." with the codes of the struct module.
+    """
+
+    def __init__(self, title: str, size_bytes: int, fields: str) -> None:
+        self.title = title
+        pairs = [field.split() for field in fields.split(",")]
+        self.struct = Struct("<" + "".join(code for code, _ in pairs))
         self.size_bytes = self.struct.size
-        assert self.size_bytes == size_bytes, (self.title, self.size_bytes)
-        self.fields: list[Field] = []
-        offset = 0
-        for code, name in zip(split, names, strict=True):
-            self.fields.append(Field(offset, calcsize("<" + code), code, name))
-            offset += calcsize("<" + code)
+        assert self.size_bytes == size_bytes, (title, self.size_bytes)
+        self._row = namedtuple(title, [name for _, name in pairs])  # type: ignore[misc]  # by table
+        sizes = [calcsize("<" + code) for code, _ in pairs]
+        self.fields = [
+            Field(sum(sizes[:at]), sizes[at], code, name) for at, (code, name) in enumerate(pairs)
+        ]
 
     def pack(self, row: Row) -> bytes:
         return self.struct.pack(*row)
@@ -112,14 +114,14 @@ class Layout(Generic[Row]):
 
     def unpack(self, buffer: BytesLike, offset: int = 0) -> Row:
         """Raises struct.error when the buffer is too short."""
-        return self._make(*self.struct.unpack_from(buffer, offset))
+        return self._row(*self.struct.unpack_from(buffer, offset))
 
 
-class CheckedLayout(Layout[Row]):
+class CheckedLayout(Layout):
     """A layout with the fields `magic` and `checksum`: CRC-32 of all other bytes, seeded."""
 
-    def __init__(self, row: type[Row], codes: str, size_bytes: int, magic: bytes) -> None:
-        super().__init__(row, codes, size_bytes)
+    def __init__(self, title: str, size_bytes: int, magic: bytes, fields: str) -> None:
+        super().__init__(title, size_bytes, fields)
         at = {field.name: field.offset for field in self.fields}
         self._magic = magic
         self._magic_at = at["magic"]
@@ -146,187 +148,79 @@ class CheckedLayout(Layout[Row]):
         return crc32(packed[self._checksum_at + 4 :], head).to_bytes(4, "little")
 
 
-class Superblock(NamedTuple):
-    """What a store is: identity, geometry, features, and where recovery starts."""
-
-    first_line: bytes
-    magic: bytes
-    checksum: int
-    version: int
-    uuid: bytes
-    generation: int
-    features_compatible: int
-    features_read_only: int
-    features_incompatible: int
-    device_size_bytes: int
-    segment_size_bytes: int
-    segment_count: int
-    segments_before_middle: int
-    epoch: int
-    middle_offset: int
-    end_offset: int
-    clean: int
-    copy: int
-    checkpoint_slot: int
-    checkpoint_sequence: int
-    index_salt: int
-    boot_id: bytes
-    created_ns: int
-    label: bytes
-    reserved: bytes
-
-
-class SegmentHeader(NamedTuple):
-    """First page of a segment: what it holds and its place in the log."""
-
-    magic: bytes
-    checksum: int
-    kind: int
-    slot: int
-    epoch: int
-    sequence: int
-    first_group: int
-    durable_group: int
-    uuid: bytes
-
-
-class SegmentFooter(NamedTuple):
-    """Last bytes of a sealed segment; the summary entries lie right before it."""
-
-    magic: bytes
-    checksum: int
-    slot: int
-    sequence: int
-    last_group: int
-    durable_group: int
-    entry_count: int
-    groups_end: int
-    summary_checksum: int
-    epoch: int
-    next_sequence: int
-
-
-class GroupHeader(NamedTuple):
-    """The commit record of a group: records that become visible together or not at all."""
-
-    magic: bytes
-    checksum: int
-    size_bytes: int
-    record_count: int
-    records_checksum: int
-    epoch: int
-    number: int
-    durable_group: int
-    segment_sequence: int
-    next_sequence: int
-    reserved: int
-
-
-class RecordHeader(NamedTuple):
-    """Before each record's key and value."""
-
-    checksum: int
-    kind: int
-    transform: int
-    key_size_bytes: int
-    value_size_bytes: int
-    value_checksum: int
-    sequence: int
-
-
-class SummaryEntry(NamedTuple):
-    """One record of a sealed segment; also one slot of the index."""
-
-    fingerprint: int
-    location: int
-
-
-class Tombstone(NamedTuple):
-    """The record at `location`, in the segment of that sequence, is dead."""
-
-    fingerprint: int
-    location: int
-    segment_sequence: int
-
-
-class CheckpointHead(NamedTuple):
-    """Start of a checkpoint's stream of bytes."""
-
-    magic: bytes
-    checksum: int
-    slot_count: int
-    body_size_bytes: int
-    body_checksum: int
-    shard_count: int
-    group: int
-    next_sequence: int
-    next_segment_sequence: int
-    tail_sequence: int
-    tail_end: int
-    tail_entries: int
-    keys: int
-    segments: int
-    tombstones: int
-    names: int
-    streams: int
-
-
-class CheckpointSegment(NamedTuple):
-    """One log segment in use, and how much of it is alive."""
-
-    slot: int
-    flags: int
-    sequence: int
-    end: int
-    live_bytes: int
-
-
-class CheckpointTombstones(NamedTuple):
-    """How many tombstones for the segment `target` the segment `holder` has."""
-
-    target: int
-    holder: int
-    tombstones: int
-
-
-class CheckpointName(NamedTuple):
-    """One name; its bytes follow."""
-
-    sequence: int
-    location: int
-    copies: int
-    removed: int
-    size_bytes: int
-
-
-class CheckpointStream(NamedTuple):
-    """One journal stream; its records follow as pairs (sequence, location)."""
-
-    stream: int
-    trimmed_to: int
-    trim_sequence: int
-    trim_location: int
-    record_count: int
-
-
 SUPERBLOCK: Final = CheckedLayout(
-    Superblock, "64s 8s I I 16s Q Q Q Q Q I I I I Q Q B B I Q Q 16s Q 64s 3818s", 4096,
-    SUPERBLOCK_MAGIC,
+    "Superblock", 4096, SUPERBLOCK_MAGIC,
+    "64s first_line, 8s magic, I checksum, I version, 16s uuid, Q generation, "
+    "Q features_compatible, Q features_read_only, Q features_incompatible, Q device_size_bytes, "
+    "I segment_size_bytes, I segment_count, I segments_before_middle, I epoch, Q middle_offset, "
+    "Q end_offset, B clean, B copy, I checkpoint_slot, Q checkpoint_sequence, Q index_salt, "
+    "16s boot_id, Q created_ns, 64s label, 3818s reserved",
 )  # fmt: skip
-SEGMENT_HEADER: Final = CheckedLayout(SegmentHeader, "8s I I I I Q Q Q 16s", 64, SEGMENT_MAGIC)
-SEGMENT_FOOTER: Final = CheckedLayout(SegmentFooter, "8s I I Q Q Q I I I I Q", 64, FOOTER_MAGIC)
-GROUP_HEADER: Final = CheckedLayout(GroupHeader, "4s I I I I I Q Q Q Q Q", 64, GROUP_MAGIC)
-RECORD_HEADER: Final = Layout(RecordHeader, "I B B H I I Q", 24)
-SUMMARY_ENTRY: Final = Layout(SummaryEntry, "Q Q", 16)
-TOMBSTONE: Final = Layout(Tombstone, "Q Q Q", 24)
+"""What a store is: identity, geometry, features, and where recovery starts."""
+
+SEGMENT_HEADER: Final = CheckedLayout(
+    "SegmentHeader", 64, SEGMENT_MAGIC,
+    "8s magic, I checksum, I kind, I slot, I epoch, Q sequence, Q first_group, Q durable_group, "
+    "16s uuid",
+)  # fmt: skip
+"""First page of a segment: what it holds and its place in the log."""
+
+SEGMENT_FOOTER: Final = CheckedLayout(
+    "SegmentFooter", 64, FOOTER_MAGIC,
+    "8s magic, I checksum, I slot, Q sequence, Q last_group, Q durable_group, I entry_count, "
+    "I groups_end, I summary_checksum, I epoch, Q next_sequence",
+)  # fmt: skip
+"""Last bytes of a sealed segment; the summary entries lie right before it."""
+
+GROUP_HEADER: Final = CheckedLayout(
+    "GroupHeader", 64, GROUP_MAGIC,
+    "4s magic, I checksum, I size_bytes, I record_count, I records_checksum, I epoch, Q number, "
+    "Q durable_group, Q segment_sequence, Q next_sequence, Q reserved",
+)  # fmt: skip
+"""The commit record of a group: records that become visible together or not at all."""
+
+RECORD_HEADER: Final = Layout(
+    "RecordHeader", 24,
+    "I checksum, B kind, B transform, H key_size_bytes, I value_size_bytes, I value_checksum, "
+    "Q sequence",
+)  # fmt: skip
+"""Before each record's key and value."""
+
+SUMMARY_ENTRY: Final = Layout("SummaryEntry", 16, "Q fingerprint, Q location")
+"""One record of a sealed segment; also one slot of the index."""
+
+TOMBSTONE: Final = Layout("Tombstone", 24, "Q fingerprint, Q location, Q segment_sequence")
+"""The record at `location`, in the segment of that sequence, is dead."""
+
 CHECKPOINT_HEAD: Final = CheckedLayout(
-    CheckpointHead, "8s I I Q I I Q Q Q Q I I Q I I I I", 96, CHECKPOINT_MAGIC
+    "CheckpointHead", 96, CHECKPOINT_MAGIC,
+    "8s magic, I checksum, I slot_count, Q body_size_bytes, I body_checksum, I shard_count, "
+    "Q group, Q next_sequence, Q next_segment_sequence, Q tail_sequence, I tail_end, "
+    "I tail_entries, Q keys, I segments, I tombstones, I names, I streams",
+)  # fmt: skip
+"""Start of a checkpoint's stream of bytes."""
+
+CHECKPOINT_SEGMENT: Final = Layout(
+    "CheckpointSegment", 24, "I slot, I flags, Q sequence, I end, I live_bytes"
 )
-CHECKPOINT_SEGMENT: Final = Layout(CheckpointSegment, "I I Q I I", 24)
-CHECKPOINT_TOMBSTONES: Final = Layout(CheckpointTombstones, "Q Q I", 20)
-CHECKPOINT_NAME: Final = Layout(CheckpointName, "Q Q I H H", 24)
-CHECKPOINT_STREAM: Final = Layout(CheckpointStream, "Q q q Q I", 36)
-LAYOUTS: Final[tuple[Layout[Any], ...]] = (
+"""One log segment in use, and how much of it is alive."""
+
+CHECKPOINT_TOMBSTONES: Final = Layout(
+    "CheckpointTombstones", 20, "Q target, Q holder, I tombstones"
+)
+"""How many tombstones for the segment `target` the segment `holder` has."""
+
+CHECKPOINT_NAME: Final = Layout(
+    "CheckpointName", 24, "Q sequence, Q location, I copies, H removed, H size_bytes"
+)
+"""One name; its bytes follow."""
+
+CHECKPOINT_STREAM: Final = Layout(
+    "CheckpointStream", 36,
+    "Q stream, q trimmed_to, q trim_sequence, Q trim_location, I record_count",
+)  # fmt: skip
+"""One journal stream; its records follow as pairs (sequence, location)."""
+LAYOUTS: Final[tuple[Layout, ...]] = (
     SUPERBLOCK, SEGMENT_HEADER, SEGMENT_FOOTER, GROUP_HEADER, RECORD_HEADER, SUMMARY_ENTRY,
     TOMBSTONE, CHECKPOINT_HEAD, CHECKPOINT_SEGMENT, CHECKPOINT_TOMBSTONES, CHECKPOINT_NAME,
     CHECKPOINT_STREAM,
@@ -401,7 +295,7 @@ def encode_record_head(
     return crc32(tail, seed).to_bytes(4, "little") + tail
 
 
-def decode_record_head(buffer: BytesLike, offset: int, seed: int) -> RecordHeader | None:
+def decode_record_head(buffer: BytesLike, offset: int, seed: int) -> Row | None:
     """The record header at `offset`, or None when it is cut short or damaged."""
     if offset + RECORD_HEADER.size_bytes > len(buffer):
         return None

@@ -56,8 +56,7 @@ class Ledger:
             locations = log.append(drafts, RELEASE) if drafts else []
             with log.state_lock:
                 for number, (draft, location) in enumerate(zip(drafts, locations, strict=True)):
-                    removed = draft.kind == fmt.KIND_NAME_REMOVAL
-                    catalog.add_name(draft.key, first + number, location, removed=removed)
+                    catalog.enter(draft.kind, draft.key, draft.value, first + number, location)
             log.trim_staging()
             return len(drafts)
 
@@ -79,15 +78,15 @@ class Ledger:
             limit = self._value_size_max_bytes
             raise ValueTooLarge(f"journal record of {len(record)} bytes; this store takes {limit}")
         draft = Draft(fmt.KIND_JOURNAL, _stream_key(stream), record, crc32(record))
-        return self._with_room(lambda: self._append(stream, draft), DATA)
+        return self._with_room(lambda: self._append(draft), DATA)
 
-    def _append(self, stream: int, draft: Draft) -> int:
+    def _append(self, draft: Draft) -> int:
         log = self._log
         with log.write_lock:
             (location,) = log.append((draft,), DATA)
             position = log.position
             with log.state_lock:
-                self._catalog.add_journal(stream, position, location)
+                self._catalog.enter(draft.kind, draft.key, draft.value, position, location)
             log.trim_staging()
             return position
 
@@ -117,7 +116,7 @@ class Ledger:
             draft = Draft(fmt.KIND_JOURNAL_TRIM, _stream_key(stream), value, crc32(value))
             (location,) = log.append((draft,), RELEASE)
             with log.state_lock:
-                catalog.add_trim(stream, position, log.position, location)
+                catalog.enter(draft.kind, draft.key, value, log.position, location)
             return 1
 
     def _settled(self, locate: Callable[[], int | None], key: bytes) -> bytes | None:

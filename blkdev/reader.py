@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
     fingerprint: int
     location: int
-    header: fmt.RecordHeader
+    header: fmt.Row
 
 
 class Reader:
@@ -88,7 +88,7 @@ class Reader:
             raise self._damaged(location, key, "another record is in its place")
         return bytes(found[2])
 
-    def key_at(self, location: int) -> tuple[fmt.RecordHeader, bytes] | None:
+    def key_at(self, location: int) -> tuple[fmt.Row, bytes] | None:
         """Header and key of whatever record is at `location`; None when damaged or unreadable."""
         staged = self._log.staged.get(location)
         try:
@@ -166,9 +166,7 @@ class Reader:
         except OSError as error:
             raise self._damaged(location, key, f"the device cannot read it: {error}") from error
 
-    def _confirm(
-        self, packed: bytes | memoryview, location: int, key: bytes
-    ) -> fmt.RecordHeader | None:
+    def _confirm(self, packed: bytes | memoryview, location: int, key: bytes) -> fmt.Row | None:
         """The header if the record is the key's, None if another key's."""
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         if header is not None and packed[_HEAD : _HEAD + header.key_size_bytes] == key:

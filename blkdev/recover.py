@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
@@ -45,8 +46,7 @@ class Report:
     damaged_slots: list[int] = field(default_factory=list)
 
 
-@dataclass
-class Unsealed:
+class Unsealed(NamedTuple):
     """A segment that is full but whose footer is lost or damaged."""
 
     segment: Segment
@@ -55,55 +55,169 @@ class Unsealed:
 
 
 @dataclass
-class Repairs:
-    """What must be put in order on the device before anything new is written to it."""
-
-    garbage_slots: list[int] = field(default_factory=list)
-    stale_footer_slot: int | None = None
-    unsealed: list[Unsealed] = field(default_factory=list)
-    headers: list[tuple[Segment, int]] = field(default_factory=list)
-
-
-@dataclass
 class Recovered:
-    """A store's state, and what is left to repair."""
+    """A store's state, and what to put in order on the device before anything is written to it:
+    slots to wipe, a footer that a dropped tail left, footers and headers to write again.
+    """
 
     catalog: Catalog
     tail: Tail
     epoch: int
-    checkpoint_slots: tuple[int, ...]
-    report: Report
-    repairs: Repairs
+    checkpoint_slots: tuple[int, ...] = ()
+    report: Report = field(default_factory=Report)
+    garbage_slots: list[int] = field(default_factory=list)
+    stale_footer_slot: int | None = None
+    unsealed: list[Unsealed] = field(default_factory=list)
+    damaged_headers: list[tuple[Segment, int]] = field(default_factory=list)
 
 
-@dataclass
-class _Found:
-    """One log segment on the device and, unless its summary will do, its group headers."""
+class _Found(NamedTuple):
+    """A log segment on the device, and where in it the log is taken up."""
 
     slot: int
     identity: Identity
-    groups: list[tuple[int, fmt.GroupHeader]]
+    start: int = FIRST_GROUP_OFFSET
+
+
+def recover(volume: Volume, block: fmt.Row) -> Recovered:
+    """Rebuild the state of a store.
+
+    Raises NewerFormat for records that only a newer program understands.
+    """
+    loaded = None
+    if block.checkpoint_slot != fmt.NO_SLOT:
+        loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
+    if loaded is not None and block.clean:
+        return _as_closed(volume, block, loaded)
+    identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
+    if loaded is not None and not _is_current(loaded, identities):
+        loaded = None
+    replay = _Replay(volume, identities, loaded)
+    replay.run()
+    active, catalog = replay.active, replay.catalog
+    slots = loaded.slots if loaded is not None else ()
+    newest = max(identity.sequence for identity in identities)
+    tail = Tail(replay.last, replay.next_sequence, newest + 1, active, replay.entries)
+    found = Recovered(catalog, tail, max(block.epoch, replay.epoch), slots, replay.report)
+    footer = identities[active.slot].footer if active is not None else None
+    if active is not None and footer is not None:
+        if footer.last_group == replay.last:
+            active.sealed, found.tail = True, tail._replace(active=None)
+        else:
+            found.stale_footer_slot = active.slot
+    found.unsealed = replay.unsealed
+    for slot, identity in enumerate(identities):
+        segment = catalog.segments.get(slot)
+        if segment is not None and not identity.whole:
+            found.damaged_headers.append((segment, identity.first_group))
+        elif segment is None and slot not in slots:
+            # A dropped tail, a lost free mark, a checkpoint that was never pointed at.
+            free = identity.kind == fmt.SEGMENT_FREE
+            (catalog.free if free else found.garbage_slots).append(slot)
+    return found
+
+
+def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded) -> Recovered:
+    """A store that was closed: its checkpoint is the state, nothing was written after it."""
+    head, catalog = loaded.head, loaded.catalog
+    taken = {*catalog.segments, *loaded.slots}
+    slots = range(volume.geometry.segment_count)
+    catalog.free.extend(slot for slot in slots if slot not in taken)
+    active = catalog.by_sequence.get(head.tail_sequence)
+    # The checkpoint took one number itself.
+    following = head.next_segment_sequence + 1
+    tail = Tail(head.group, head.next_sequence, following, active, loaded.entries)
+    return Recovered(catalog, tail, block.epoch, loaded.slots, Report(from_checkpoint=True))
+
+
+def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
+    """Whether every segment that the checkpoint names is still what it was."""
+    found = (
+        (identities[segment.slot], segment.sequence) for segment in loaded.catalog.segments.values()
+    )
+    return all(
+        identity.kind == fmt.SEGMENT_LOG and identity.sequence == sequence
+        for identity, sequence in found
+    )
 
 
 class _Replay:
-    """Applies the log, oldest segment first."""
+    """Applies the log beyond the checkpoint, oldest segment first."""
 
-    def __init__(self, volume: Volume, catalog: Catalog, durable: int) -> None:
-        self.volume = volume
-        self.catalog = catalog
-        self.durable = durable
-        self.last = durable
-        self.segment_last = durable
+    def __init__(self, volume: Volume, identities: list[Identity], loaded: Loaded | None) -> None:
+        self._volume = volume
+        self._identities = identities
+        self.report = Report(from_checkpoint=loaded is not None)
+        self.unsealed: list[Unsealed] = []
         self.epoch = -1
-        self.next_sequence = 0
-        self.report = Report()
-        self.entries = array("Q")
+        # The segment that takes the next record, unless later ones turn out to follow it.
+        self.active: Segment | None = None
+        if loaded is None:
+            self.catalog, self.entries, base, following = Catalog(()), array("Q"), 0, 0
+            self.next_sequence = 0
+        else:
+            self.catalog, self.entries, head = loaded.catalog, loaded.entries, loaded.head
+            base, following = head.group, head.next_segment_sequence
+            self.next_sequence = head.next_sequence
+            self.active = self.catalog.by_sequence.get(head.tail_sequence)
+        self._logs = sorted(
+            (
+                _Found(slot, identity)
+                for slot, identity in enumerate(identities)
+                if identity.kind == fmt.SEGMENT_LOG and identity.sequence >= following
+            ),
+            key=lambda found: found.identity.sequence,
+        )
+        if self.active is not None:
+            slot = self.active.slot
+            self._logs.insert(0, _Found(slot, identities[slot], self.active.end))
+        self._segment_last = base
+        self._durable = self.last = self._durable_mark(base)
 
-    def segment_by_summary(self, found: _Found) -> bool:
+    def _durable_mark(self, base: int) -> int:
+        """The highest group that anything on the device says was synced."""
+        durable = base
+        for identity in self._identities:
+            footer = identity.footer
+            durable = max(durable, identity.durable_group, footer.durable_group if footer else 0)
+        for found in reversed(self._logs):
+            if not self._has_summary(found, durable):
+                durable = max([durable, *(head.durable_group for _, head in self._groups(found))])
+        return durable
+
+    def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
+
+    @staticmethod
+    def _has_summary(found: _Found, durable: int) -> bool:
+        footer = found.identity.footer
+        fresh = found.start == FIRST_GROUP_OFFSET
+        return fresh and footer is not None and bool(footer.last_group <= durable)
+
+    def run(self) -> None:
+        for found in self._logs:
+            if self.active is not None and found.slot != self.active.slot:
+                self._full(self.active)
+            if self._has_summary(found, self._durable):
+                if self._by_summary(found):
+                    continue
+                self._damaged(found.slot)
+            if not self._by_groups(found):
+                break
+
+    def _full(self, segment: Segment) -> None:
+        """Later segments follow this one, so it takes no more records."""
+        segment.sealed = True
+        footer = self._identities[segment.slot].footer
+        if footer is None or footer.last_group != self._segment_last:
+            self.unsealed.append(Unsealed(segment, self.entries, self._segment_last))
+        self.active, self.entries = None, array("Q")
+
+    def _by_summary(self, found: _Found) -> bool:
         """False when the summary is damaged and nothing was applied."""
         footer = found.identity.footer
         assert footer is not None
-        entries = read_summary(self.volume, found.slot, footer)
+        entries = read_summary(self._volume, found.slot, footer)
         if entries is None:
             return False
         segment = self.catalog.open_segment(found.slot, footer.sequence, footer.groups_end)
@@ -113,9 +227,9 @@ class _Replay:
             if not location & fmt.OTHER_KIND:
                 self._apply_block(segment, fingerprint, location)
                 continue
-            record = read_record(self.volume, location & ~fmt.OTHER_KIND)
+            record = read_record(self._volume, location & ~fmt.OTHER_KIND)
             if record is None:
-                self.damaged(found.slot)
+                self._damaged(found.slot)
             else:
                 self._apply(segment, record)
         self.next_sequence = max(self.next_sequence, footer.next_sequence)
@@ -124,62 +238,52 @@ class _Replay:
         self.report.bytes_replayed += footer.groups_end
         return True
 
-    def segment_by_groups(self, found: _Found) -> tuple[Segment | None, bool]:
-        """Apply a segment's groups; (the segment unless nothing of it counts, go on)."""
-        segment = self.catalog.by_sequence.get(found.identity.sequence)
-        for offset, header in found.groups:
-            torn_possible = header.number > self.durable
-            if torn_possible and (header.number != self.last + 1 or header.epoch < self.epoch):
-                return segment, False
-            records = read_group(
-                self.volume, found.slot, offset, header, verify_values=torn_possible
-            )
-            if records is None and torn_possible:
+    def _by_groups(self, found: _Found) -> bool:
+        """Apply a segment group by group; False where the log ends in it."""
+        for offset, header in self._groups(found):
+            maybe_torn = header.number > self._durable
+            if maybe_torn and (header.number != self.last + 1 or header.epoch < self.epoch):
+                return False
+            records = read_group(self._volume, found.slot, offset, header, verify_values=maybe_torn)
+            if records is None and maybe_torn:
                 self.report.tail_torn = True
-                return segment, False
-            segment = segment or self._open(found)
+                return False
+            segment = self.active or self._open(found)
             self.catalog.extend(segment, offset + fmt.aligned(header.size_bytes))
             if records is None:
-                self.damaged(found.slot)
+                self._damaged(found.slot)
             for record in records or ():
                 self._apply(segment, record)
-                self.entries.extend(record.entry(self.volume.index_salt))
+                self.entries.extend(record.entry(self._volume.index_salt))
+            self._segment_last = header.number
             self.last = max(self.last, header.number)
-            self.segment_last = header.number
             self.epoch = max(self.epoch, header.epoch)
             self.next_sequence = max(self.next_sequence, header.next_sequence)
             self.report.groups_replayed += 1
             self.report.bytes_replayed += header.size_bytes
-        if segment is None and found.identity.first_group <= self.durable:
-            self.damaged(found.slot)
-            segment = self._open(found)
-        return segment, True
+        if self.active is None and found.identity.first_group <= self._durable:
+            self._damaged(found.slot)
+            self._open(found)
+        return True
 
     def _open(self, found: _Found) -> Segment:
-        return self.catalog.open_segment(found.slot, found.identity.sequence, FIRST_GROUP_OFFSET)
+        sequence = found.identity.sequence
+        self.active = self.catalog.open_segment(found.slot, sequence, FIRST_GROUP_OFFSET)
+        return self.active
 
-    def damaged(self, slot: int) -> None:
+    def _damaged(self, slot: int) -> None:
         if slot not in self.report.damaged_slots:
             self.report.damaged_slots.append(slot)
 
     def _apply(self, segment: Segment, record: Record) -> None:
-        catalog, kind, key = self.catalog, record.header.kind, record.key
-        sequence, location = record.header.sequence, record.location
+        kind, location = record.header.kind, record.location
         if kind == fmt.KIND_BLOCK:
-            fingerprint, _ = record.entry(self.volume.index_salt)
-            self._apply_block(segment, fingerprint, location, key)
+            fingerprint, _ = record.entry(self._volume.index_salt)
+            self._apply_block(segment, fingerprint, location, record.key)
         elif kind in (fmt.KIND_TOMBSTONES, fmt.KIND_JOURNAL_TRIM) and not record.is_whole:
-            self.damaged(segment.slot)
-        elif kind == fmt.KIND_TOMBSTONES:
-            self._apply_tombstones(segment, record.value)
-        elif kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
-            removed = kind == fmt.KIND_NAME_REMOVAL
-            catalog.add_name(key, sequence, location, removed=removed)
-        elif kind == fmt.KIND_JOURNAL:
-            catalog.add_journal(int.from_bytes(key, "little"), sequence, location)
+            self._damaged(segment.slot)
         else:
-            position = int.from_bytes(record.value, "little", signed=True)
-            catalog.add_trim(int.from_bytes(key, "little"), position, sequence, location)
+            self.catalog.enter(kind, record.key, record.value, record.header.sequence, location)
 
     def _apply_block(
         self, segment: Segment, fingerprint: int, location: int, key: bytes | None = None
@@ -195,176 +299,5 @@ class _Replay:
         self.catalog.add_block(fingerprint, location)
 
     def _key_at(self, location: int) -> bytes | None:
-        record = read_record(self.volume, location)
+        record = read_record(self._volume, location)
         return None if record is None else record.key
-
-    def _apply_tombstones(self, holder: Segment, value: bytes) -> None:
-        for fingerprint, location, target in fmt.tombstones(value):
-            segment = self.catalog.by_sequence.get(target)
-            if segment is not None and segment.slot == fmt.location_slot(location):
-                self.catalog.remove_block(fingerprint, location)
-                self.catalog.add_tombstones(holder, target, 1)
-
-
-def recover(volume: Volume, block: fmt.Superblock) -> Recovered:
-    """Rebuild the state of a store.
-
-    Raises NewerFormat for records that only a newer program understands.
-    """
-    loaded = None
-    if block.checkpoint_slot != fmt.NO_SLOT:
-        loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
-    if loaded is not None and block.clean:
-        return _as_closed(volume, block, loaded)
-    identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
-    if loaded is not None and not _is_current(loaded, identities):
-        loaded = None
-    scan = _Scan(volume, identities, loaded)
-    replay = _Replay(volume, scan.catalog, scan.durable)
-    if loaded is not None:
-        replay.last = max(replay.last, loaded.head.group)
-        replay.segment_last = loaded.head.group
-        replay.next_sequence = loaded.head.next_sequence
-        replay.report.from_checkpoint = True
-    active, entries = scan.replay(replay)
-    repairs = scan.repairs
-    footer = identities[active.slot].footer if active is not None else None
-    if active is not None and footer is not None:
-        if footer.last_group == replay.last:
-            active.sealed, active = True, None
-        else:
-            repairs.stale_footer_slot = active.slot
-    checkpoint_slots = loaded.slots if loaded is not None else ()
-    repairs.headers = [
-        (segment, identities[slot].first_group)
-        for slot, segment in scan.catalog.segments.items()
-        if not identities[slot].whole
-    ]
-    repairs.garbage_slots = scan.garbage(checkpoint_slots)
-    taken = {*scan.catalog.segments, *repairs.garbage_slots, *checkpoint_slots}
-    scan.catalog.free.extend(slot for slot in range(len(identities)) if slot not in taken)
-    newest = max(identity.sequence for identity in identities)
-    return Recovered(
-        catalog=scan.catalog,
-        tail=Tail(replay.last, replay.next_sequence, newest + 1, active, entries),
-        epoch=max(block.epoch, replay.epoch),
-        checkpoint_slots=checkpoint_slots,
-        report=replay.report,
-        repairs=repairs,
-    )
-
-
-def _as_closed(volume: Volume, block: fmt.Superblock, loaded: Loaded) -> Recovered:
-    """A store that was closed: its checkpoint is the state, nothing was written after it."""
-    head, catalog = loaded.head, loaded.catalog
-    taken = {*catalog.segments, *loaded.slots}
-    slots = range(volume.geometry.segment_count)
-    catalog.free.extend(slot for slot in slots if slot not in taken)
-    active = catalog.by_sequence.get(head.tail_sequence)
-    # The checkpoint took one number itself.
-    following = head.next_segment_sequence + 1
-    tail = Tail(head.group, head.next_sequence, following, active, loaded.entries)
-    report = Report(from_checkpoint=True)
-    return Recovered(catalog, tail, block.epoch, loaded.slots, report, Repairs())
-
-
-def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
-    """Whether every segment that the checkpoint names is still what it was."""
-    return all(
-        identities[segment.slot].kind == fmt.SEGMENT_LOG
-        and identities[segment.slot].sequence == segment.sequence
-        for segment in loaded.catalog.segments.values()
-    )
-
-
-class _Scan:
-    """The log segments on the device beyond the checkpoint, oldest first."""
-
-    def __init__(self, volume: Volume, identities: list[Identity], loaded: Loaded | None) -> None:
-        self.volume = volume
-        self.identities = identities
-        self.catalog = loaded.catalog if loaded is not None else Catalog(())
-        self._loaded = loaded
-        first = loaded.head.next_segment_sequence if loaded is not None else 0
-        self._logs = sorted(
-            (
-                _Found(slot, identity, [])
-                for slot, identity in enumerate(identities)
-                if identity.kind == fmt.SEGMENT_LOG and identity.sequence >= first
-            ),
-            key=lambda found: found.identity.sequence,
-        )
-        self.active: Segment | None = None
-        if loaded is not None:
-            self.active = self.catalog.by_sequence.get(loaded.head.tail_sequence)
-        self.repairs = Repairs()
-        self.durable = self._survey()
-
-    def _survey(self) -> int:
-        """Read the group headers wherever the tail may be; the durable mark."""
-        durable = max(identity.durable_group for identity in self.identities)
-        for identity in self.identities:
-            if identity.footer is not None:
-                durable = max(durable, identity.footer.durable_group)
-        if self._loaded is not None:
-            durable = max(durable, self._loaded.head.group)
-        if self.active is not None:
-            identity = self.identities[self.active.slot]
-            self._logs.insert(0, _Found(self.active.slot, identity, []))
-        for found in reversed(self._logs):
-            if not self._has_summary(found, durable):
-                found.groups = list(self._headers(found))
-                durable = max([durable, *(header.durable_group for _, header in found.groups)])
-        return durable
-
-    def _headers(self, found: _Found) -> Iterator[tuple[int, fmt.GroupHeader]]:
-        start = FIRST_GROUP_OFFSET
-        if self.active is not None and found.slot == self.active.slot:
-            start = self.active.end
-        return group_headers(self.volume, found.slot, found.identity.sequence, start)
-
-    def _has_summary(self, found: _Found, durable: int) -> bool:
-        footer = found.identity.footer
-        resumed = self.active is not None and found.slot == self.active.slot
-        return not resumed and footer is not None and footer.last_group <= durable
-
-    def replay(self, replay: _Replay) -> tuple[Segment | None, array[int]]:
-        """Apply all segments; the last one unless it is sealed, and its summary entries."""
-        active = self.active
-        entries = self._loaded.entries if self._loaded is not None else array("Q")
-        for found in self._logs:
-            resumed = active is not None and found.slot == active.slot
-            if active is not None and not resumed:
-                self._full(active, entries, replay.segment_last)
-                active = None
-            replay.entries = entries if resumed else array("Q")
-            if self._has_summary(found, self.durable):
-                if replay.segment_by_summary(found):
-                    continue
-                found.groups = list(self._headers(found))
-                replay.damaged(found.slot)
-            segment, proceed = replay.segment_by_groups(found)
-            if segment is not None:
-                active, entries = segment, replay.entries
-            if not proceed:
-                break
-        return active, entries
-
-    def _full(self, segment: Segment, entries: array[int], last_group: int) -> None:
-        """Later segments follow this one, so it takes no more records."""
-        segment.sealed = True
-        footer = self.identities[segment.slot].footer
-        if footer is None or footer.last_group != last_group:
-            self.repairs.unsealed.append(Unsealed(segment, entries, last_group))
-
-    def garbage(self, checkpoint_slots: tuple[int, ...]) -> list[int]:
-        """Slots that hold something no longer part of the store: a dropped tail, a segment whose
-        free mark was lost, a checkpoint that was never pointed at.
-        """
-        return [
-            slot
-            for slot, identity in enumerate(self.identities)
-            if identity.kind != fmt.SEGMENT_FREE
-            and slot not in self.catalog.segments
-            and slot not in checkpoint_slots
-        ]

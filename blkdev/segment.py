@@ -34,14 +34,14 @@ _HEAD = fmt.RECORD_HEADER.size_bytes
 class Record(NamedTuple):
     """One record as found on the device. Its value is unchecked unless the reader says so."""
 
-    header: fmt.RecordHeader
+    header: fmt.Row
     key: bytes
     value: bytes
     location: int
 
     @property
     def is_whole(self) -> bool:
-        return crc32(self.value) == self.header.value_checksum
+        return bool(crc32(self.value) == self.header.value_checksum)
 
     def entry(self, index_salt: int) -> tuple[int, int]:
         """Its summary entry: (fingerprint, location with the mark of its kind)."""
@@ -59,7 +59,7 @@ class Identity(NamedTuple):
     sequence: int = 0
     durable_group: int = 0
     first_group: int = 0
-    footer: fmt.SegmentFooter | None = None
+    footer: fmt.Row | None = None
     whole: bool = True
 
 
@@ -74,7 +74,7 @@ class Volume:
     index_salt: int
 
     @classmethod
-    def of(cls, device: Device, block: fmt.Superblock) -> Volume:
+    def of(cls, device: Device, block: fmt.Row) -> Volume:
         seed = fmt.store_seed(block.uuid)
         return cls(device, Geometry.of(block), block.uuid, seed, block.index_salt)
 
@@ -100,11 +100,11 @@ def summary_size(entry_count: int) -> int:
     return fmt.aligned(entry_count * fmt.SUMMARY_ENTRY.size_bytes + fmt.SEGMENT_FOOTER.size_bytes)
 
 
-def encode_header(header: fmt.SegmentHeader, seed: int) -> bytes:
+def encode_header(header: fmt.Row, seed: int) -> bytes:
     return fmt.SEGMENT_HEADER.seal(header, seed).ljust(fmt.PAGE_SIZE_BYTES, b"\0")
 
 
-def encode_summary(entries: array[int], footer: fmt.SegmentFooter, seed: int) -> bytes:
+def encode_summary(entries: array[int], footer: fmt.Row, seed: int) -> bytes:
     """Summary and footer as whole pages; they end at the segment's end."""
     packed = entries.tobytes()
     footer = footer._replace(summary_checksum=crc32(packed, seed))
@@ -112,7 +112,7 @@ def encode_summary(entries: array[int], footer: fmt.SegmentFooter, seed: int) ->
     return packed.rjust(fmt.aligned(len(packed)), b"\0")
 
 
-def read_footer(volume: Volume, slot: int, sequence: int | None = None) -> fmt.SegmentFooter | None:
+def read_footer(volume: Volume, slot: int, sequence: int | None = None) -> fmt.Row | None:
     """The slot's footer, if whole; with `sequence` only that segment's."""
     size_bytes = fmt.SEGMENT_FOOTER.size_bytes
     packed = volume.try_read(slot, volume.geometry.segment_size_bytes - size_bytes, size_bytes)
@@ -122,7 +122,7 @@ def read_footer(volume: Volume, slot: int, sequence: int | None = None) -> fmt.S
     return footer
 
 
-def read_summary(volume: Volume, slot: int, footer: fmt.SegmentFooter) -> array[int] | None:
+def read_summary(volume: Volume, slot: int, footer: fmt.Row) -> array[int] | None:
     """The entries as (fingerprint, location) pairs in one array, or None when damaged."""
     length = footer.entry_count * fmt.SUMMARY_ENTRY.size_bytes
     offset = volume.geometry.segment_size_bytes - fmt.SEGMENT_FOOTER.size_bytes - length
@@ -158,7 +158,7 @@ def identify(volume: Volume, slot: int) -> Identity:
     return Identity(fmt.SEGMENT_LOG, sequence, durable, 0, footer, whole=False)
 
 
-def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.GroupHeader | None:
+def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.Row | None:
     """The group header at `offset`, or None when it is damaged or overruns the segment."""
     left = volume.geometry.segment_size_bytes - offset
     packed = volume.try_read(slot, offset, min(left, fmt.GROUP_HEADER.size_bytes))
@@ -168,7 +168,7 @@ def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.GroupHeader
 
 def group_headers(
     volume: Volume, slot: int, sequence: int, offset: int = FIRST_GROUP_OFFSET
-) -> Iterator[tuple[int, fmt.GroupHeader]]:
+) -> Iterator[tuple[int, fmt.Row]]:
     """(offset, header) of consecutive groups of one segment, up to the first that is not.
 
     Group numbers rise by one, epochs never fall: what lies beyond is a leftover of a tail that an
@@ -187,7 +187,7 @@ def group_headers(
 
 
 def read_group(
-    volume: Volume, slot: int, offset: int, group: fmt.GroupHeader, *, verify_values: bool
+    volume: Volume, slot: int, offset: int, group: fmt.Row, *, verify_values: bool
 ) -> list[Record] | None:
     """A group's records, or None when any of their headers, or any value to verify, is damaged.
 

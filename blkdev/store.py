@@ -88,7 +88,7 @@ class Store:
     """One open store. All methods are safe to call from many threads."""
 
     def __init__(
-        self, device: Device, block: fmt.Superblock, recovered: Recovered, *, verify_reads: bool
+        self, device: Device, block: fmt.Row, recovered: Recovered, *, verify_reads: bool
     ) -> None:
         """Use `Store.open`."""
         self.device = device
@@ -173,19 +173,19 @@ class Store:
 
     def _begin(self, recovered: Recovered) -> None:
         """Make recovery's findings durable before anything new is written."""
-        log, repairs = self._log, recovered.repairs
+        log = self._log
         # After a killed process the tail may have been read from the system's cache: from here on
         # headers say that it is durable.
         log.sync()
-        if repairs.stale_footer_slot is not None:
-            log.wipe_footer(repairs.stale_footer_slot)
-        log.wipe(repairs.garbage_slots)
-        for full in repairs.unsealed:
+        if recovered.stale_footer_slot is not None:
+            log.wipe_footer(recovered.stale_footer_slot)
+        log.wipe(recovered.garbage_slots)
+        for full in recovered.unsealed:
             log.seal_segment(full.segment, full.entries, full.last_group)
-        for segment, first_group in repairs.headers:
+        for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.free.extend(repairs.garbage_slots)
+        self._catalog.free.extend(recovered.garbage_slots)
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing."""
@@ -301,7 +301,7 @@ class Store:
         found = self._reader.find(key)
         if found is None:
             raise KeyNotFound(key)
-        return found.header.value_size_bytes
+        return int(found.header.value_size_bytes)
 
     def delete_many(self, keys: Iterable[bytes], *, before: int | None = None) -> int:
         """Delete what is there; the number of keys deleted. With `before`, only keys put at that
@@ -341,10 +341,7 @@ class Store:
             value = b"".join(fmt.TOMBSTONE.struct.pack(*row) for row in doomed)
             (holder,) = log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
             with log.state_lock:
-                segment = catalog.segments[fmt.location_slot(holder)]
-                for fingerprint, location, sequence in doomed:
-                    catalog.remove_block(fingerprint, location)
-                    catalog.add_tombstones(segment, sequence, 1)
+                catalog.enter(fmt.KIND_TOMBSTONES, b"", value, log.position, holder)
             log.trim_staging()
             return len(dead)
 

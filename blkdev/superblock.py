@@ -1,4 +1,4 @@
-"""fmt.Superblock copies: choose, check, write; and the geometry they record.
+"""Superblock copies: choose, check, write; and the geometry they record.
 
     0          4 MiB      8 MiB                    middle               end
     | copy 0   | copy 1   | segments ...           | copy 2 | segments  | copy 3 |
@@ -61,7 +61,7 @@ class Geometry:
         return cls(segment_size_bytes, count, before, middle, end)
 
     @classmethod
-    def of(cls, block: fmt.Superblock) -> Geometry:
+    def of(cls, block: fmt.Row) -> Geometry:
         return cls(
             block.segment_size_bytes,
             block.segment_count,
@@ -88,7 +88,7 @@ class Geometry:
         return min(fmt.VALUE_SIZE_MAX_BYTES, self.segment_size_bytes // 2)
 
 
-def blank(device: Device, geometry: Geometry) -> fmt.Superblock:
+def blank(device: Device, geometry: Geometry) -> fmt.Row:
     """The superblock of an empty store, without its identity."""
     return fmt.SUPERBLOCK.zero()._replace(
         first_line=FIRST_LINE,
@@ -111,14 +111,14 @@ def _candidate_offsets(size_bytes: int) -> list[int]:
     return [at for at in offsets if 0 <= at <= size_bytes - fmt.PAGE_SIZE_BYTES]
 
 
-def read_copies(device: Device) -> list[tuple[int, fmt.Superblock]]:
+def read_copies(device: Device) -> list[tuple[int, fmt.Row]]:
     """All valid copies as (device offset, superblock); unreadable ones count as damaged."""
     return [(at, block) for at, block, _ in _scan(device) if block is not None]
 
 
-def _scan(device: Device) -> list[tuple[int, fmt.Superblock | None, bool]]:
+def _scan(device: Device) -> list[tuple[int, fmt.Row | None, bool]]:
     """Per place (offset, valid superblock, whether anything of ours is there)."""
-    found: list[tuple[int, fmt.Superblock | None, bool]] = []
+    found: list[tuple[int, fmt.Row | None, bool]] = []
     for at in _candidate_offsets(device.size_bytes):
         try:
             page = device.read(at, fmt.PAGE_SIZE_BYTES)
@@ -130,7 +130,7 @@ def _scan(device: Device) -> list[tuple[int, fmt.Superblock | None, bool]]:
     return found
 
 
-def load(device: Device) -> fmt.Superblock:
+def load(device: Device) -> fmt.Row:
     """The newest valid copy, checked against this program and the device.
 
     Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall.
@@ -160,12 +160,12 @@ def load(device: Device) -> fmt.Superblock:
     return newest
 
 
-def may_write(block: fmt.Superblock) -> bool:
+def may_write(block: fmt.Row) -> bool:
     """False when a feature is in use that only a newer program can keep up."""
     return not block.features_read_only & ~fmt.FEATURES_READ_ONLY
 
 
-def store(device: Device, block: fmt.Superblock) -> fmt.Superblock:
+def store(device: Device, block: fmt.Row) -> fmt.Row:
     """Write the next generation to all copies, durably; the superblock as written.
 
     Raises OSError; the device then holds this or the previous generation.
