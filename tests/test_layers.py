@@ -50,6 +50,7 @@ def test_empty_layers_break_no_contract(empty_layers):
     assert lint(empty_layers).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line"),
     [

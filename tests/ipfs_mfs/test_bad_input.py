@@ -314,6 +314,7 @@ def test_a_car_that_lacks_a_block_is_refused_by_name(store, run, tmp_path):
     assert run("pin", "ls")[1] == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_a_damaged_car_is_refused_or_harmless(store, run, tmp_path, seed):
     blocks, root = dag()

@@ -87,6 +87,7 @@ class Fsx:
         self.check_cid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", TINY_PROFILES, ids=lambda profile: profile.name)
 @pytest.mark.parametrize("seed", range(2))
 def test_random_steps_leave_the_bytes_and_the_cid_of_a_plain_file(profile, seed):

@@ -131,6 +131,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps)
 @settings(max_examples=100)
 def test_lazy_directories_behave_as_complete_ones(history):
