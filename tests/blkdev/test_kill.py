@@ -1,0 +1,107 @@
+"""kill -9 while a process writes: what it acknowledged is there, bit for bit.
+
+`KILL_COUNT` sets how often. The child tells what it committed through a pipe; whatever it told
+before it died must be there, in the file that it left.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+
+from blkdev.device import open_device
+from blkdev.device_file import FileDevice
+from blkdev.store import Store
+from tests.blkdev.devices import SIZE_BYTES, SMALL_SEGMENT_BYTES, assert_sound, block
+
+KILLS = int(os.environ.get("KILL_COUNT", "20"))
+SEED = int(os.environ.get("KILL_SEED", "1"))
+
+WRITER = """
+import random, sys
+from blkdev.device import open_device
+from blkdev.store import Store
+from tests.blkdev.devices import block
+
+path, first = sys.argv[1], int(sys.argv[2])
+store = Store.open(open_device(path))
+rng = random.Random(first)
+number = first
+alive = []
+while True:
+    many = range(number, number + rng.randrange(1, 12))
+    number = many.stop
+    store.put_many([block(n, 32 + n * 7919 % 6000) for n in many])
+    store.set_name(b"newest", b"%d" % (number - 1))
+    store.commit()
+    print("+", *many, flush=True)
+    alive += many
+    if len(alive) > 150:
+        gone, alive = alive[:100], alive[100:]
+        print("?", *gone, flush=True)
+        store.delete_many([block(n, 32 + n * 7919 % 6000)[0] for n in gone])
+        store.commit()
+        print("-", *gone, flush=True)
+    choice = rng.random()
+    if choice < 0.05:
+        store.compact()
+    elif choice < 0.1:
+        store.checkpoint()
+"""
+
+
+def numbered(number: int) -> tuple[bytes, bytes]:
+    return block(number, 32 + number * 7919 % 6000)
+
+
+def killed_writer(path, first: int, lines: int) -> list[list[str]]:
+    """What a writer told before it was killed after that many lines."""
+    command = [sys.executable, "-c", WRITER, str(path), str(first)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        told = [writer.stdout.readline() for _ in range(lines)]
+        writer.send_signal(signal.SIGKILL)
+        told += writer.stdout.readlines()
+        assert writer.wait(60) == -signal.SIGKILL
+    return [line.split() for line in told if line.endswith("\n")]
+
+
+def test_acknowledged_keys_survive_kill_9_and_deleted_ones_stay_away(tmp_path):
+    print(f"KILL_SEED={SEED}")
+    path = tmp_path / "store"
+    device = FileDevice(path, create_size_bytes=SIZE_BYTES)
+    Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
+    device.close()
+    rng = random.Random(SEED)
+    alive: set[int] = set()
+    deleted: set[int] = set()
+    for round_ in range(KILLS):
+        first = (round_ + 1) * 100_000
+        unsure: set[int] = set()
+        told = killed_writer(path, first, rng.randrange(1, 60))
+        assert told
+        for sign, *words in told:
+            numbers = set(map(int, words))
+            if sign == "+":
+                alive |= numbers
+            elif sign == "?":
+                unsure = numbers
+            else:
+                alive -= numbers
+                deleted |= numbers
+        with Store.open(open_device(path)) as store:
+            assert_sound(store)
+            for number in sorted(alive - unsure):
+                key, value = numbered(number)
+                assert store.get(key) == value, number
+            assert not any(store.has_many(numbered(number)[0] for number in deleted))
+            left = {number for number in unsure & alive if store.has(numbered(number)[0])}
+            assert left in (set(), unsure & alive), "a delete was done by halves"
+            deleted |= (unsure & alive) - left
+            alive -= unsure - left
+            newest = store.name(b"newest")
+            assert newest is not None and int(newest) >= max(alive | deleted)
+            if round_ % 3 == 2:
+                store.delete_many(list(store.keys()))
+                deleted |= alive
+                alive.clear()
