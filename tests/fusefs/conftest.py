@@ -17,6 +17,7 @@ import pytest
 
 from blkdev.device import open_device
 from blkdev.store import Store
+from tests.users import let_others_through
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ANSWER_DEADLINE_S = 40.0
@@ -162,9 +163,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     options = ""
     if os.geteuid() == 0:
         options = "allow_other,suid"
-        for path in (folder, *folder.parents):
-            if not path.stat().st_mode & 0o001:
-                path.chmod(0o755)  # so that other users get through to the mount
+        let_others_through(folder)
     server = mounts.mount(options)
     yield server
     try:
