@@ -10,7 +10,7 @@ from blkdev.store import Store
 from repo.blocks_blkdev import BlkdevBlocks, translated
 
 if TYPE_CHECKING:
-    from blkdev.store import JournalStream
+    from blkdev.ledger import JournalStream
 
 
 class BlkdevNames:
