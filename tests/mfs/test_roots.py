@@ -242,6 +242,16 @@ def test_restore_gives_a_new_tree_and_the_old_one_is_stale(world):
     assert read_tree(world.tree) == {b"file": b"kept"}
 
 
+def test_opening_roots_that_are_clean_writes_nothing(world):
+    world.roots.snapshot("main", "s")
+    world.roots.close()
+    before = world.backend.log.position()
+    roots = Roots(Repo.in_memory(world.backend), world.clock)
+    roots.tree("main").getattr(ROOT_INO)
+    roots.list()
+    assert world.backend.log.position() == before
+
+
 def test_the_log_has_the_last_states_newest_first(world, monkeypatch):
     monkeypatch.setattr("mfs.heads.HISTORY_COUNT_MAX", 5)
     expected = [model_cid({}, TINY)]

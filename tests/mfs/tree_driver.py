@@ -6,6 +6,7 @@ Paths, symlinks on the way, descriptors with flags and positions, errno. It chec
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import threading
@@ -39,10 +40,27 @@ ERRNO = {
     errors.NotInDag: errno.ENODATA,
 }
 SYMLINKS_MAX = 40
+ATTEMPTS = 10
 
 
 def fail(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+def by_path(operation):
+    """As the kernel: an inode that went away between lookup and use is looked up again."""
+
+    @functools.wraps(operation)
+    def retried(self, *args, **options):
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return operation(self, *args, **options)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+        return operation(self, *args, **options)
+
+    return retried
 
 
 class _Open:
@@ -98,6 +116,7 @@ class TreeDriver:
 
     # --------------------------------------------------------------------- descriptors
 
+    @by_path
     def open(self, path: bytes, flags: int, mode: int = 0o644) -> int:
         ino = self._create(path, flags, mode) if flags & os.O_CREAT else self._find(path)
         found = self._call("getattr", ino)
@@ -151,24 +170,31 @@ class TreeDriver:
 
     # --------------------------------------------------------------------------- names
 
+    @by_path
     def stat(self, path: bytes) -> os.stat_result:
         return _result(self._call("getattr", self._find(path)))
 
+    @by_path
     def lstat(self, path: bytes) -> os.stat_result:
         return _result(self._call("getattr", self._find(path, follow=False)))
 
+    @by_path
     def truncate(self, path: bytes, size: int) -> None:
         self._call("setattr", self._find(path), size=size)
 
+    @by_path
     def mkdir(self, path: bytes, mode: int = 0o755) -> None:
         self._call("mkdir", *self._parent(path), mode, 0, 0)
 
+    @by_path
     def rmdir(self, path: bytes) -> None:
         self._call("rmdir", *self._parent(path))
 
+    @by_path
     def unlink(self, path: bytes) -> None:
         self._call("unlink", *self._parent(path))
 
+    @by_path
     def rename(self, source: bytes, target: bytes, flags: int = 0) -> None:
         self._call(
             "rename",
@@ -178,44 +204,56 @@ class TreeDriver:
             exchange=bool(flags & 2),
         )
 
+    @by_path
     def link(self, source: bytes, target: bytes) -> None:
         self._call("link", self._find(source, follow=False), *self._parent(target))
 
+    @by_path
     def symlink(self, target: bytes, path: bytes) -> None:
         # These two are the kernel's: a path argument is not empty and has 4095 bytes at most.
         if not target:
             raise fail(errno.ENOENT)
         self._call("symlink", *self._parent(path), target, 0, 0)
 
+    @by_path
     def readlink(self, path: bytes) -> bytes:
         return self._call("readlink", self._find(path, follow=False))
 
+    @by_path
     def mknod(self, path: bytes, mode: int, device: int = 0) -> None:
         self._call("mknod", *self._parent(path), mode, device, 0, 0)
 
+    @by_path
     def listdir(self, path: bytes) -> list[bytes]:
         return [name for name, _, _ in self._call("readdir", self._find(path))]
 
     # ---------------------------------------------------------------------- attributes
 
+    @by_path
     def chmod(self, path: bytes, mode: int) -> None:
         self._call("setattr", self._find(path), mode=mode)
 
+    @by_path
     def chown(self, path: bytes, uid: int, gid: int) -> None:
         self._call("setattr", self._find(path), uid=uid, gid=gid)
 
+    @by_path
     def utime(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
         self._call("setattr", self._find(path), atime_ns=atime_ns, mtime_ns=mtime_ns)
 
+    @by_path
     def getxattr(self, path: bytes, name: bytes) -> bytes:
         return self._call("getxattr", self._find(path), name)
 
+    @by_path
     def setxattr(self, path: bytes, name: bytes, value: bytes, flags: int = 0) -> None:
         self._call("setxattr", self._find(path), name, value, flags)
 
+    @by_path
     def listxattr(self, path: bytes) -> list[bytes]:
         return self._call("listxattr", self._find(path))
 
+    @by_path
     def removexattr(self, path: bytes, name: bytes) -> None:
         self._call("removexattr", self._find(path), name)
 
@@ -242,6 +280,7 @@ class TreeDriver:
             self.close(fd)
         self._tree = self.world.reopen()
 
+    @by_path
     def cid(self, path: bytes) -> bytes:
         return self._call("cid_of", self._find(path, follow=False))
 
