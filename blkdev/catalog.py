@@ -9,12 +9,13 @@ Invariants
   tombstone whose target segment is still in use.
 - A tombstone names one physical record. It may go only after that record's segment was freed.
 - A name's removal may go only when no other record of that name is in any segment in use.
+- `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -62,17 +63,17 @@ class Stream:
 class Catalog:
     """The state of a store that its log determines."""
 
-    def __init__(self, slots: Iterable[int]) -> None:
+    def __init__(self) -> None:
         self.index = Index()
         self.segments: dict[int, Segment] = {}
         self.by_sequence: dict[int, Segment] = {}
         self.names: dict[bytes, NameEntry] = {}
         self.streams: dict[int, Stream] = {}
         self.tombstones: dict[int, dict[int, int]] = {}
-        self.free: deque[int] = deque(slots)
+        self.free: deque[int] = deque()
         self.live_bytes = 0
         self.used_bytes = 0
-        self._pins: dict[int, int] = {}
+        self.pins: Counter[int] = Counter()
 
     def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
         segment = Segment(slot, sequence, end)
@@ -98,18 +99,6 @@ class Catalog:
         for holders in self.tombstones.values():
             holders.pop(segment.sequence, None)
 
-    def pin(self, slot: int) -> None:
-        """Keep the bytes of a segment as they are until `unpin`, even if it is freed."""
-        self._pins[slot] = self._pins.get(slot, 0) + 1
-
-    def unpin(self, slot: int) -> None:
-        left = self._pins.pop(slot) - 1
-        if left:
-            self._pins[slot] = left
-
-    def is_pinned(self, slot: int) -> bool:
-        return slot in self._pins
-
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes
         self.live_bytes += delta_bytes
@@ -117,23 +106,14 @@ class Catalog:
     def _count_at(self, location: int, sign: int) -> None:
         self._count(self.segments[fmt.location_slot(location)], sign * fmt.location_size(location))
 
-    def add_block(self, fingerprint: int, location: int) -> None:
-        self.index.add(fingerprint, location)
+    def put_block(self, fingerprint: int, location: int, moved_from: int = 0) -> None:
+        """A block's record, or with `moved_from` a copy that takes the place of that one."""
+        if moved_from:
+            self.index.replace(fingerprint, moved_from, location)
+            self._count_at(moved_from, -1)
+        else:
+            self.index.add(fingerprint, location)
         self._count_at(location, 1)
-
-    def move_block(self, fingerprint: int, old: int, new: int) -> bool:
-        """False when the old record is dead by now."""
-        if not self.index.replace(fingerprint, old, new):
-            return False
-        self._count_at(old, -1)
-        self._count_at(new, 1)
-        return True
-
-    def remove_block(self, fingerprint: int, location: int) -> bool:
-        if not self.index.remove(fingerprint, location):
-            return False
-        self._count_at(location, -1)
-        return True
 
     def enter(self, kind: int, key: bytes, value: BytesLike, sequence: int, location: int) -> None:
         """A record other than a block is in the log at `location`."""
@@ -163,7 +143,8 @@ class Catalog:
             segment = self.by_sequence.get(target)
             if segment is None or segment.slot != fmt.location_slot(dead):
                 continue
-            self.remove_block(fingerprint, dead)
+            if self.index.remove(fingerprint, dead):
+                self._count_at(dead, -1)
             holders = self.tombstones.setdefault(target, {})
             holders[holder.sequence] = holders.get(holder.sequence, 0) + 1
             self._count(holder, fmt.TOMBSTONE.size_bytes)
@@ -193,9 +174,8 @@ class Catalog:
         stream = self.streams.setdefault(stream_number, Stream())
         if sequence <= stream.trimmed_to:
             return
-        old = stream.records.get(sequence)
-        if old is not None:
-            self._count_at(old, -1)
+        if sequence in stream.records:
+            self._count_at(stream.records[sequence], -1)
         stream.records[sequence] = location
         self._count_at(location, 1)
 
@@ -208,18 +188,15 @@ class Catalog:
         self._count_at(location, 1)
         stream.trim_sequence, stream.trim_location = sequence, location
         stream.trimmed_to = max(stream.trimmed_to, position)
-        dead = [at for at in stream.records if at <= position]
-        for at in dead:
+        for at in [at for at in stream.records if at <= position]:
             self._count_at(stream.records.pop(at), -1)
 
     def live_locations(self) -> Iterator[int]:
         """Locations of all live records other than tombstones; what a full scan must agree to."""
-        for _, location in self.index.entries():
-            yield location
-        for entry in list(self.names.values()):
-            yield entry.location
-        for stream in list(self.streams.values()):
-            yield from list(stream.records.values())
+        yield from (location for _, location in self.index.entries())
+        yield from (entry.location for entry in self.names.values())
+        for stream in self.streams.values():
+            yield from stream.records.values()
             if stream.trim_location:
                 yield stream.trim_location
 

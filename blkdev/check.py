@@ -7,6 +7,7 @@ extent of the damage is known.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from blkdev.segment import (
     read_group_header,
     read_summary,
 )
-from blkdev.superblock import read_copies
+from blkdev.superblock import read_copy
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Checker:
         self._catalog = catalog
         self._report = CheckReport()
         self._unseen = set(catalog.live_locations())
-        self._live_bytes: dict[int, int] = {}
+        self._live_bytes: Counter[int] = Counter()
 
     def run(self) -> CheckReport:
         """Raises nothing: whatever is wrong is a finding."""
@@ -66,14 +67,12 @@ class Checker:
             self._check_segment(segment)
         for location in self._unseen:
             self._find("a live record is not in the log", self._volume.device_offset(location))
-        for segment in self._catalog.segments.values():
-            counted = self._live_bytes.get(segment.slot, 0)
-            if counted != segment.live_bytes:
-                self._find(
-                    f"segment {segment.slot}: {counted} live bytes, {segment.live_bytes} counted",
-                    self._device_offset(segment.slot, 0),
-                )
-        self._report.live_bytes = sum(self._live_bytes.values())
+        for slot, segment in self._catalog.segments.items():
+            counted, found = segment.live_bytes, self._live_bytes[slot]
+            if counted != found:
+                what = f"segment {slot} has {found} live bytes, not {counted}"
+                self._find(what, self._device_offset(slot, 0))
+        self._report.live_bytes = self._live_bytes.total()
         return self._report
 
     def _find(self, what: str, device_offset: int, key: bytes = b"") -> None:
@@ -83,9 +82,8 @@ class Checker:
         return self._volume.geometry.segment_offset(slot) + offset
 
     def _check_superblocks(self) -> None:
-        valid = {offset for offset, _ in read_copies(self._volume.device)}
         for offset in self._volume.geometry.copy_offsets:
-            if offset not in valid:
+            if read_copy(self._volume.device, offset)[0] is None:
                 self._find("a superblock copy is damaged", offset)
 
     def _check_segment(self, segment: Segment) -> None:
@@ -110,21 +108,16 @@ class Checker:
 
     def _groups(self, segment: Segment) -> Iterator[tuple[int, fmt.Row]]:
         """All groups, also those past damage."""
-        offset = FIRST_GROUP_OFFSET
-        lost_at: int | None = None
+        offset, expected = FIRST_GROUP_OFFSET, FIRST_GROUP_OFFSET
         while offset < segment.end:
             header = read_group_header(self._volume, segment.slot, offset)
-            if header is None or header.segment_sequence != segment.sequence:
-                if lost_at is None:
-                    lost_at = offset
-                    self._find(
-                        "a group header is damaged", self._device_offset(segment.slot, offset)
-                    )
-                offset += fmt.PAGE_SIZE_BYTES
+            if header is not None and header.segment_sequence == segment.sequence:
+                yield offset, header
+                offset = expected = offset + fmt.aligned(header.size_bytes)
                 continue
-            lost_at = None
-            yield offset, header
-            offset += fmt.aligned(header.size_bytes)
+            if offset == expected:
+                self._find("a group header is damaged", self._device_offset(segment.slot, offset))
+            offset += fmt.PAGE_SIZE_BYTES
 
     def _check_record(self, segment: Segment, record: Record) -> None:
         self._report.records += 1
@@ -137,7 +130,7 @@ class Checker:
             self._unseen.remove(record.location)
             live_bytes = fmt.location_size(record.location)
             self._report.live_records += 1
-        self._live_bytes[segment.slot] = self._live_bytes.get(segment.slot, 0) + live_bytes
+        self._live_bytes[segment.slot] += live_bytes
         if live_bytes and not record.is_whole:
             offset = self._volume.device_offset(record.location)
             self._find("a value fails its checksum", offset, record.key)

@@ -138,7 +138,7 @@ class _Cursor:
 
 
 def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
-    catalog = Catalog(())
+    catalog = Catalog()
     shards = list(_SHARD.iter_unpack(body.take(head.shard_count * _SHARD.size)))
     catalog.index = Index.from_image(
         [(homes, used, body.slots(Index.slot_count(homes))) for homes, used in shards]

@@ -10,7 +10,7 @@ Invariants
   any is dropped.
 - Damage is never spread or hidden: copies keep the value's checksum as it was, and a segment whose
   summary or a live record is unreadable stays as it is.
-- The write lock is held for one batch of copies at a time, so writers wait milliseconds.
+- The write lock is held for one record's copy at a time, so writers wait milliseconds.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.log import COMPACTION, Draft, Log
-from blkdev.segment import Volume, read_footer, read_record, read_summary
+from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
-_BATCH_SIZE_BYTES = 1 << 20
 _VICTIMS_MAX = 16
 
 
@@ -38,13 +37,6 @@ class CompactReport:
     copied_bytes: int = 0
     reclaimed_bytes: int = 0
     damaged_segments: int = 0
-
-
-class _Item(NamedTuple):
-    """A live record to copy, and where it was."""
-
-    location: int
-    draft: Draft
 
 
 class _Emptied(NamedTuple):
@@ -108,23 +100,24 @@ class Compactor:
 
     def _choose(self) -> list[Segment]:
         """Segments worth emptying now, with room for their live records."""
-        size, page = self._volume.geometry.segment_size_bytes, fmt.PAGE_SIZE_BYTES
-        usable = size - 2 * page
+        log, page = self._log, fmt.PAGE_SIZE_BYTES
+        usable = self._volume.geometry.segment_size_bytes - 2 * page
         # Copies go out in a few groups, each of which may end in nearly a page of padding.
-        gain_min = (usable // self._log.staged_size_max_bytes + 2) * page
-        with self._log.write_lock, self._log.state_lock:
-            active = self._log.active
-            before = active.sequence if active else self._log.next_segment_sequence
-            room = self._log.room_bytes() + len(self._catalog.free) * usable
+        gain_min = (usable // log.staged_size_max_bytes + 2) * page
+        with log.write_lock, log.state_lock:
+            before = log.active.sequence if log.active else log.next_segment_sequence
+            room = log.room_bytes() + len(self._catalog.free) * usable
+            known = self._catalog.candidates(before)
+            pins = self._catalog.pins
             candidates = [
                 segment
-                for segment in self._catalog.candidates(before)
+                for segment in known
                 if segment.sequence not in self._unmovable
+                and not pins[segment.slot]
                 and (segment.copied or segment.live_bytes + gain_min <= segment.end - page)
             ]
-            pinned = any(s.copied and self._catalog.is_pinned(s.slot) for s in candidates)
-        if pinned:
-            return []
+            if any(segment.copied and pins[segment.slot] for segment in known):
+                return []
         if candidates and candidates[0].copied:
             return candidates[:1]
         chosen: list[Segment] = []
@@ -138,96 +131,62 @@ class Compactor:
     def _empty(self, victim: Segment) -> Counter[bytes]:
         """Copy what is alive; all names that the segment has records of, with their number.
 
-        Raises _DamagedError before anything of a damaged batch is copied.
+        Raises _DamagedError before anything is copied.
         """
-        names: Counter[bytes] = Counter()
-        removals: list[_Item] = []
-        batch: list[_Item] = []
-        batch_size = 0
-        for fingerprint, location in self._entries(victim):
-            item = self._read(victim, fingerprint, location, names)
-            if item is None:
-                continue
-            if item.draft.kind == fmt.KIND_NAME_REMOVAL:
-                removals.append(item)
-                continue
-            batch.append(item)
-            batch_size += fmt.location_size(location)
-            if batch_size >= _BATCH_SIZE_BYTES:
-                self._copy(batch)
-                batch, batch_size = [], 0
-        with self._log.state_lock:
-            known = self._catalog.names
-            # A removal is needed while some other segment has a record of the name.
-            batch += [
-                item for item in removals if known[item.draft.key].copies > names[item.draft.key]
-            ]
-        self._copy(batch)
-        return names
-
-    def _entries(self, victim: Segment) -> list[tuple[int, int]]:
         footer = read_footer(self._volume, victim.slot, victim.sequence)
         entries = read_summary(self._volume, victim.slot, footer) if footer is not None else None
         if entries is None:
             raise _DamagedError
         pairs = iter(entries)
-        return list(zip(pairs, pairs, strict=True))
+        live = [entry for entry in zip(pairs, pairs, strict=True) if self._may_live(*entry)]
+        records = [read_record(self._volume, location & ~fmt.OTHER_KIND) for _, location in live]
+        names: Counter[bytes] = Counter()
+        for record in records:
+            if record is None:
+                raise _DamagedError
+            if record.header.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
+                names[record.key] += 1
+        for (fingerprint, _), record in zip(live, records, strict=True):
+            assert record is not None
+            self._copy(victim, fingerprint, record, names)
+        return names
 
-    def _read(
-        self, victim: Segment, fingerprint: int, location: int, names: Counter[bytes]
-    ) -> _Item | None:
-        """The record as a draft of its copy, or None when it is dead."""
-        if not location & fmt.OTHER_KIND:
-            with self._log.state_lock:
-                if not self._catalog.index.has(fingerprint, location):
-                    return None
-        record = read_record(self._volume, location & ~fmt.OTHER_KIND)
-        if record is None:
-            raise _DamagedError
-        header, key, value, location = record
-        checksum = header.value_checksum
-        if header.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
-            names[key] += 1
-        if header.kind == fmt.KIND_TOMBSTONES:
-            value = self._needed_tombstones(victim, value)
-            checksum = crc32(value)
-            if not value:
-                return None
-        draft = Draft(header.kind, key, value, checksum, fingerprint, header.sequence)
+    def _may_live(self, fingerprint: int, location: int) -> bool:
         with self._log.state_lock:
-            return _Item(location, draft) if self._is_live(draft, location) else None
+            other = bool(location & fmt.OTHER_KIND)
+            return other or self._catalog.index.has(fingerprint, location)
+
+    def _copy(
+        self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]
+    ) -> None:
+        """Append a copy of a record that is alive still, and point the catalog at it."""
+        header, key, value, location = record
+        kind, checksum = header.kind, header.value_checksum
+        log, catalog = self._log, self._catalog
+        # Deletes need the write lock, so what is alive now stays so until it is moved.
+        with log.write_lock:
+            if kind == fmt.KIND_TOMBSTONES:
+                value = self._needed_tombstones(victim, value)
+                checksum = crc32(value)
+                alive = bool(value)
+            elif kind == fmt.KIND_BLOCK:
+                alive = catalog.index.has(fingerprint, location)
+            else:
+                alive = catalog.is_current(kind, key, header.sequence, location)
+            # A name's removal is needed while some other segment has a record of the name.
+            forgotten = kind == fmt.KIND_NAME_REMOVAL and catalog.names[key].copies == names[key]
+            if not alive or forgotten:
+                return
+            draft = Draft(kind, key, value, checksum, fingerprint, header.sequence, location)
+            log.append((draft,), COMPACTION)
 
     def _needed_tombstones(self, victim: Segment, value: bytes) -> bytes:
-        with self._log.state_lock:
-            return b"".join(
-                fmt.TOMBSTONE.struct.pack(*tombstone)
-                for tombstone in fmt.tombstones(value)
-                if tombstone[2] in self._catalog.by_sequence and tombstone[2] != victim.sequence
-            )
-
-    def _is_live(self, draft: Draft, location: int) -> bool:
-        if draft.kind == fmt.KIND_TOMBSTONES:
-            return True
-        if draft.kind == fmt.KIND_BLOCK:
-            return self._catalog.index.has(draft.fingerprint, location)
-        return self._catalog.is_current(draft.kind, draft.key, draft.sequence, location)
-
-    def _copy(self, batch: list[_Item]) -> None:
-        """Append copies of what is still alive and point the catalog at them."""
-        log = self._log
-        with log.write_lock:
-            for item in batch:
-                # Deletes need the write lock, so what is alive now stays so until it is moved.
-                if not self._is_live(item.draft, item.location):
-                    continue
-                (copy,) = log.append((item.draft,), COMPACTION)
-                with log.state_lock:
-                    if item.draft.kind == fmt.KIND_BLOCK:
-                        self._catalog.move_block(item.draft.fingerprint, item.location, copy)
-                    else:
-                        kind, key, value, _, _, sequence = item.draft
-                        self._catalog.enter(kind, key, value, sequence, copy)
-                log.trim_staging()
+        in_use = self._catalog.by_sequence
+        return b"".join(
+            fmt.TOMBSTONE.struct.pack(*tombstone)
+            for tombstone in fmt.tombstones(value)
+            if tombstone[2] in in_use and tombstone[2] != victim.sequence
+        )
 
     def _free(self, emptied: list[_Emptied]) -> int:
         """Wipe and release emptied segments whose copies are durable; how many."""
@@ -235,7 +194,7 @@ class Compactor:
         ready: list[_Emptied] = []
         with log.write_lock, log.state_lock:
             for item in emptied:
-                if catalog.is_pinned(item.segment.slot):
+                if catalog.pins[item.segment.slot]:
                     item.segment.copied = True
                 else:
                     ready.append(item)

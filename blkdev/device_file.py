@@ -209,7 +209,7 @@ class BlockDevice(FileDevice):
                 raise DeviceBusy(self.name, _owner_of_path(self.name)) from error
             raise
 
-    def _prepare(self, create_size_bytes: int | None) -> int:  # noqa: ARG002 - a device cannot grow
+    def _prepare(self, _create_size_bytes: int | None) -> int:
         if not stat.S_ISBLK(os.fstat(self._descriptor).st_mode):
             raise OSError(22, f"{self.name} is not a block device")
         refused = bytearray(4)

@@ -62,7 +62,7 @@ class Index:
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(table) * 8 for table in self._tables)
+        return sum(len(table) for table in self._tables) * 8
 
     def locations(self, fingerprint: int) -> tuple[int, ...]:
         """Locations of all records with this fingerprint; nearly always none or one."""
@@ -89,18 +89,16 @@ class Index:
         shard = fingerprint >> _SHARD_SHIFT
         if self._used[shard] >= self._homes[shard] * _LOAD_MAX:
             self._grow(shard)
-        while not self._place(shard, fingerprint, location):
+        while not self._place(fingerprint, location):
             self._grow(shard)
         self._used[shard] += 1
         self.count += 1
 
-    def replace(self, fingerprint: int, old: int, new: int) -> bool:
-        """Point the entry at `new`; False when there is no such entry."""
+    def replace(self, fingerprint: int, old: int, new: int) -> None:
+        """Point the entry at `new`; it must be there."""
         at = self._find(fingerprint, old)
-        if at is None:
-            return False
+        assert at is not None
         self._tables[fingerprint >> _SHARD_SHIFT][at + 1] = new
-        return True
 
     def remove(self, fingerprint: int, location: int) -> bool:
         """False when there is no such entry."""
@@ -152,23 +150,23 @@ class Index:
         return (fingerprint >> _HOME_SHIFT & 0xFFFF_FFFF) * homes >> _HOME_BITS
 
     def _find(self, fingerprint: int, location: int) -> int | None:
+        table, at = self._first(fingerprint)
+        while table[at] == fingerprint and table[at + 1] != location:
+            at += 2
+        return at if table[at] == fingerprint else None
+
+    def _first(self, fingerprint: int) -> tuple[array[int], int]:
+        """(table, place of the first entry that is not smaller)."""
         shard = fingerprint >> _SHARD_SHIFT
         table = self._tables[shard]
         at = self._home(fingerprint, self._homes[shard]) << 1
         while table[at] < fingerprint:
             at += 2
-        while table[at] == fingerprint:
-            if table[at + 1] == location:
-                return at
-            at += 2
-        return None
+        return table, at
 
-    def _place(self, shard: int, fingerprint: int, location: int) -> bool:
+    def _place(self, fingerprint: int, location: int) -> bool:
         """False when the run reaches the spare end: one slot there always stays empty."""
-        table = self._tables[shard]
-        at = self._home(fingerprint, self._homes[shard]) << 1
-        while table[at] < fingerprint:
-            at += 2
+        table, at = self._first(fingerprint)
         end = at
         while table[end] != NO_FINGERPRINT:
             end += 2
@@ -180,33 +178,29 @@ class Index:
         return True
 
     def _grow(self, shard: int) -> None:
-        homes = self._homes[shard] * 6 // 5 + 2
-        old = self._tables[shard]
-        while True:
-            table = _EMPTY * (homes + _spare(homes))
-            if self._fill(table, homes, old):
-                break
-            homes = homes * 6 // 5
-        self._homes[shard], self._tables[shard] = homes, table
+        filled, homes = None, self._homes[shard]
+        while filled is None:
+            homes = homes * 6 // 5 + 2
+            filled = self._filled(homes, self._tables[shard])
+        self._homes[shard], self._tables[shard] = homes, filled
 
     @staticmethod
-    def _fill(table: array[int], homes: int, old: array[int]) -> bool:
-        """Place all entries of `old`, which are in order already; False when they do not fit."""
+    def _filled(homes: int, old: array[int]) -> array[int] | None:
+        """A larger table of the entries of `old`, which are in order; None when they do not fit."""
+        table = _EMPTY * (homes + _spare(homes))
         last = len(table) - 4
         free = 0
         slots = iter(old)
         for fingerprint, location in zip(slots, slots, strict=True):
-            if not location:
-                continue
-            at = ((fingerprint >> _HOME_SHIFT & 0xFFFF_FFFF) * homes >> _HOME_BITS) << 1
-            if at < free:
-                at = free
-            if at > last - 2:
-                return False
-            table[at] = fingerprint
-            table[at + 1] = location
-            free = at + 2
-        return True
+            if location:
+                at = ((fingerprint >> _HOME_SHIFT & 0xFFFF_FFFF) * homes >> _HOME_BITS) << 1
+                at = max(at, free)
+                if at > last - 2:
+                    return None
+                table[at] = fingerprint
+                table[at + 1] = location
+                free = at + 2
+        return table
 
 
 assert SUMMARY_ENTRY.size_bytes == 2 * _EMPTY.itemsize

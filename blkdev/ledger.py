@@ -35,11 +35,11 @@ class Ledger:
         drafts: list[Draft] = []
         for name, value in changes.items():
             if not 0 < len(name) <= fmt.NAME_SIZE_MAX_BYTES:
-                limit = fmt.NAME_SIZE_MAX_BYTES
-                raise KeyTooLarge(f"a name has 1 to {limit} bytes, not {len(name)}")
+                raise KeyTooLarge(
+                    f"a name has 1 to {fmt.NAME_SIZE_MAX_BYTES} bytes, not {len(name)}"
+                )
             frozen = b"" if value is None else bytes(value)
-            if len(frozen) > fmt.NAME_VALUE_SIZE_MAX_BYTES:
-                limit = fmt.NAME_VALUE_SIZE_MAX_BYTES
+            if len(frozen) > (limit := fmt.NAME_VALUE_SIZE_MAX_BYTES):
                 raise ValueTooLarge(f"a name's value has at most {limit} bytes, not {len(frozen)}")
             kind = fmt.KIND_NAME_REMOVAL if value is None else fmt.KIND_NAME
             drafts.append(Draft(kind, bytes(name), frozen, crc32(frozen)))
@@ -49,16 +49,9 @@ class Ledger:
         self._with_room(lambda: self._set(drafts), RELEASE)
 
     def _set(self, drafts: list[Draft]) -> int:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
+        with self._log.write_lock:
             drafts = [d for d in drafts if d.kind == fmt.KIND_NAME or self._location(d.key)]
-            first = log.next_sequence
-            locations = log.append(drafts, RELEASE) if drafts else []
-            with log.state_lock:
-                for number, (draft, location) in enumerate(zip(drafts, locations, strict=True)):
-                    catalog.enter(draft.kind, draft.key, draft.value, first + number, location)
-            log.trim_staging()
-            return len(drafts)
+            return self._log.append(drafts, RELEASE) if drafts else 0
 
     def _location(self, name: bytes) -> int | None:
         entry = self._catalog.names.get(name)
@@ -74,21 +67,10 @@ class Ledger:
         return [(name, value) for name, value in found if value is not None]
 
     def append(self, stream: int, record: bytes | memoryview) -> int:
-        if len(record) > self._value_size_max_bytes:
-            limit = self._value_size_max_bytes
+        if len(record) > (limit := self._value_size_max_bytes):
             raise ValueTooLarge(f"journal record of {len(record)} bytes; this store takes {limit}")
         draft = Draft(fmt.KIND_JOURNAL, _stream_key(stream), record, crc32(record))
-        return self._with_room(lambda: self._append(draft), DATA)
-
-    def _append(self, draft: Draft) -> int:
-        log = self._log
-        with log.write_lock:
-            (location,) = log.append((draft,), DATA)
-            position = log.position
-            with log.state_lock:
-                self._catalog.enter(draft.kind, draft.key, draft.value, position, location)
-            log.trim_staging()
-            return position
+        return self._with_room(lambda: self._log.append((draft,), DATA), DATA)
 
     def replay(self, stream: int) -> Iterator[tuple[int, bytes]]:
         with self._log.state_lock:
@@ -106,18 +88,15 @@ class Ledger:
         self._with_room(lambda: self._trim(stream, position), RELEASE)
 
     def _trim(self, stream: int, position: int) -> int:
-        log, catalog = self._log, self._catalog
+        log = self._log
         with log.write_lock:
-            state = catalog.streams.get(stream)
+            state = self._catalog.streams.get(stream)
             position = min(position, log.position)
             if state is None or position <= state.trimmed_to:
                 return 0
             value = position.to_bytes(8, "little", signed=True)
             draft = Draft(fmt.KIND_JOURNAL_TRIM, _stream_key(stream), value, crc32(value))
-            (location,) = log.append((draft,), RELEASE)
-            with log.state_lock:
-                catalog.enter(draft.kind, draft.key, value, log.position, location)
-            return 1
+            return log.append((draft,), RELEASE)
 
     def _settled(self, locate: Callable[[], int | None], key: bytes) -> bytes | None:
         """The value where `locate` says, once it says the same before and after the read."""

@@ -44,7 +44,9 @@ T = TypeVar("T")
 
 
 class Draft(NamedTuple):
-    """A record to append. `value` must not change until the log has written it."""
+    """A record to append. `value` must not change until the log has written it. A copy keeps its
+    record's `sequence`, and a block's copy says where it was (`moved_from`).
+    """
 
     kind: int
     key: bytes
@@ -52,6 +54,7 @@ class Draft(NamedTuple):
     value_checksum: int
     fingerprint: int = fmt.NO_FINGERPRINT
     sequence: int = -1
+    moved_from: int = 0
 
 
 class Tail(NamedTuple):
@@ -74,7 +77,9 @@ class Log:
         self._volume = volume
         self._catalog = catalog
         self._epoch = epoch
-        self._active = tail.active
+        half_segment = volume.geometry.segment_size_bytes // 2
+        self.staged_size_max_bytes = min(STAGED_SIZE_MAX_BYTES, half_segment)
+        self.active = tail.active
         self.entries = tail.entries
         self.next_sequence = tail.next_sequence
         self.next_segment_sequence = tail.next_segment_sequence
@@ -95,30 +100,34 @@ class Log:
         self._pending_checksum = self._volume.seed
 
     @property
-    def active(self) -> Segment | None:
-        return self._active
-
-    @property
     def position(self) -> int:
         """Sequence of the newest record; -1 before the first."""
         return self.next_sequence - 1
 
-    def append(self, drafts: Sequence[Draft], right: int) -> list[int]:
-        """Stage records, all in one group; their locations. The caller holds the write lock and
-        enters them into the catalog before releasing it.
+    def append(self, drafts: Sequence[Draft], right: int) -> int:
+        """Stage records, all in one group, and enter them into the catalog; the position of the
+        newest record in the log.
 
         Raises StoreFull (nothing was staged), StoreReadOnly.
         """
-        self.check_writable()
-        need = 0
-        for draft in drafts:
-            need += (24 + len(draft.key) + len(draft.value) + 7) & -8
-        if not self._fits(need, len(drafts)):
-            self._make_room(need, len(drafts), right)
-        return [self._stage(draft) for draft in drafts]
+        with self.write_lock:
+            self.check_writable()
+            need = sum([fmt.record_size(len(draft.key), len(draft.value)) for draft in drafts])
+            if not self._fits(need, len(drafts)):
+                self._make_room(need, len(drafts), right)
+            staged = [(draft, *self._stage(draft)) for draft in drafts]
+            with self.state_lock:
+                for draft, sequence, location in staged:
+                    if draft.kind == fmt.KIND_BLOCK:
+                        self._catalog.put_block(draft.fingerprint, location, draft.moved_from)
+                    else:
+                        self._catalog.enter(draft.kind, draft.key, draft.value, sequence, location)
+            if self._pending_bytes >= self.staged_size_max_bytes:
+                self.write_out()
+            return self.position
 
-    def _stage(self, draft: Draft) -> int:
-        segment = self._active
+    def _stage(self, draft: Draft) -> tuple[int, int]:
+        segment = self.active
         assert segment is not None
         sequence = draft.sequence
         if sequence < 0:
@@ -141,23 +150,12 @@ class Log:
         self._pending_count += 1
         self._pending_checksum = crc32(head, self._pending_checksum)
         self.staged[location] = (head, value)
-        if draft.fingerprint == fmt.NO_FINGERPRINT:
-            self.entries.extend((fmt.NO_FINGERPRINT, location | fmt.OTHER_KIND))
-        else:
-            self.entries.extend((draft.fingerprint, location))
-        return location
-
-    def trim_staging(self) -> None:
-        """Write the staged group when it has grown large enough. Holds the write lock."""
-        if self._pending_bytes >= self.staged_size_max_bytes:
-            self.write_out()
-
-    @property
-    def staged_size_max_bytes(self) -> int:
-        return min(STAGED_SIZE_MAX_BYTES, self._volume.geometry.segment_size_bytes // 2)
+        mark = fmt.OTHER_KIND if draft.fingerprint == fmt.NO_FINGERPRINT else 0
+        self.entries.extend((draft.fingerprint, location | mark))
+        return sequence, location
 
     def _fits(self, size_bytes: int, count: int) -> bool:
-        segment = self._active
+        segment = self.active
         if segment is None:
             return False
         groups_end = segment.end + fmt.aligned(self._pending_bytes + size_bytes)
@@ -181,7 +179,7 @@ class Log:
         Raises StoreReadOnly when the device refuses.
         """
         with self.write_lock:
-            segment = self._active
+            segment = self.active
             if not self._pending_count or segment is None:
                 return
             self.check_writable()
@@ -279,9 +277,9 @@ class Log:
         self.write_pages(slot, end - fmt.PAGE_SIZE_BYTES, [bytes(fmt.PAGE_SIZE_BYTES)])
 
     def _seal(self) -> None:
-        if self._active is not None:
-            self.seal_segment(self._active, self.entries, self.written_group)
-        self._active = None
+        if self.active is not None:
+            self.seal_segment(self.active, self.entries, self.written_group)
+        self.active = None
 
     def seal_segment(self, segment: Segment, entries: array[int], last_group: int) -> None:
         """End a segment with the summary that makes a rebuild cheap."""
@@ -307,7 +305,7 @@ class Log:
         sequence = self.take_segment_sequence()
         self.write_header(fmt.SEGMENT_LOG, slot, sequence, self.written_group + 1)
         with self.state_lock:
-            self._active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
+            self.active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
         self.entries = array("Q")
 
     def take_segment_sequence(self) -> int:
@@ -337,7 +335,7 @@ class Log:
 
     def room_bytes(self) -> int:
         """Bytes that the active segment could still take."""
-        segment = self._active
+        segment = self.active
         if segment is None:
             return 0
         used = segment.end + fmt.aligned(self._pending_bytes) + summary_size(len(self.entries) >> 1)

@@ -11,13 +11,12 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
-from blkdev.errors import BlockDamaged, KeyNotFound
+from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.index import fingerprint_of
 from blkdev.log import Log
 from blkdev.segment import Volume
@@ -45,6 +44,7 @@ class Reader:
         self._index = catalog.index
         self._log = log
         self._verify = verify
+        self.closed = False
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
@@ -65,21 +65,20 @@ class Reader:
 
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
         """(pinned slot, value without a copy). Raises KeyNotFound, BlockDamaged."""
-        state_lock = self._log.state_lock
         while True:
             found = self._search(key, self._view_at)
             if found is None:
                 raise KeyNotFound(key)
             fingerprint, location, value = found
             slot = fmt.location_slot(location)
-            with state_lock:
+            with self._log.state_lock:
                 if self._index.has(fingerprint, location):
-                    self._catalog.pin(slot)
+                    self._catalog.pins[slot] += 1
                     return slot, value
 
     def unpin(self, slot: int) -> None:
         with self._log.state_lock:
-            self._catalog.unpin(slot)
+            self._catalog.pins[slot] -= 1
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
@@ -94,11 +93,13 @@ class Reader:
         try:
             packed = staged[0] if staged else self._read(location, _HEAD + fmt.KEY_SIZE_MAX_BYTES)
         except OSError:
+            self._check_open()
             return None
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         return None if header is None else (header, packed[_HEAD : _HEAD + header.key_size_bytes])
 
     def _search(self, key: bytes, read: Callable[[int, bytes, int], T | None]) -> T | None:
+        self._check_open()
         fingerprint = fingerprint_of(key, self._volume.index_salt)
         log = self._log
         while True:
@@ -188,7 +189,13 @@ class Reader:
         length = min(length, fmt.location_size(location))
         return self._volume.device.read(self._volume.device_offset(location), length)
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreClosed
+
     def _damaged(self, location: int, key: bytes, why: str) -> BlockDamaged:
+        # A read that a close overtook says so: nothing is damaged.
+        self._check_open()
         return BlockDamaged(key, self._volume.device_offset(location), why)
 
 
@@ -203,10 +210,5 @@ class View:
         self._slot, self._value = self._reader.pinned_value(self._key)
         return self._value
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self._reader.unpin(self._slot)

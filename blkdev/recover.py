@@ -153,7 +153,7 @@ class _Replay:
         # The segment that takes the next record, unless later ones turn out to follow it.
         self.active: Segment | None = None
         if loaded is None:
-            self.catalog, self.entries, base, following = Catalog(()), array("Q"), 0, 0
+            self.catalog, self.entries, base, following = Catalog(), array("Q"), 0, 0
             self.next_sequence = 0
         else:
             self.catalog, self.entries, head = loaded.catalog, loaded.entries, loaded.head
@@ -292,11 +292,11 @@ class _Replay:
         for old in self.catalog.index.locations(fingerprint):
             key = key or self._key_at(location)
             if key is not None and self._key_at(old) == key:
-                self.catalog.move_block(fingerprint, old, location)
+                self.catalog.put_block(fingerprint, location, old)
                 source = self.catalog.segments[fmt.location_slot(old)]
                 source.copied = source is not segment
                 return
-        self.catalog.add_block(fingerprint, location)
+        self.catalog.put_block(fingerprint, location)
 
     def _key_at(self, location: int) -> bytes | None:
         record = read_record(self._volume, location)

@@ -39,7 +39,7 @@ def foreign_signature(head: bytes) -> str | None:
 
 def refuse_foreign(device: Device) -> None:
     """Raises StoreExists or ForeignSignature when formatting would destroy something."""
-    if read_copies(device):
+    if any(block is not None for block, _ in read_copies(device)):
         raise StoreExists(device.name)
     found = foreign_signature(device.read(0, min(_SCANNED_BYTES, device.size_bytes)))
     if found is not None:

@@ -19,9 +19,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -47,41 +45,13 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 from blkdev.signature import refuse_foreign
+from blkdev.stats import StoreStats, measure
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SEGMENTS_WANTED = 64
 _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
 """The bits of a location that say where, in device order."""
-
-
-@dataclass(frozen=True)
-class StoreStats:
-    """Exact counts, kept up to date by every operation. Sizes are in bytes.
-
-    `live_bytes` is what compaction would keep, `dead_bytes` what it would give back; both count
-    records with their headers. `free_bytes` is what put_many can still take, about.
-    """
-
-    keys: int
-    names: int
-    journal_records: int
-    live_bytes: int
-    dead_bytes: int
-    used_bytes: int
-    free_bytes: int
-    capacity_bytes: int
-    segment_size_bytes: int
-    segments: int
-    segments_free: int
-    segments_checkpoint: int
-    index_bytes: int
-    staged_bytes: int
-    written_bytes: int
-    sync_count: int
-    position: int
-    read_only: bool
-    latched: bool
 
 
 class Store:
@@ -198,18 +168,13 @@ class Store:
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
         finally:
-            self._closed = True
+            self._closed = self._reader.closed = True
             self.device.close()
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     # Blocks
@@ -237,14 +202,10 @@ class Store:
         return new
 
     def _put(self, draft: Draft) -> int:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            if catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
+        with self._log.write_lock:
+            if self._catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
                 return 0
-            (location,) = log.append((draft,), DATA)
-            with log.state_lock:
-                catalog.add_block(draft.fingerprint, location)
-            log.trim_staging()
+            self._log.append((draft,), DATA)
             return 1
 
     def _with_room(self, action: Callable[[], int], right: int) -> int:
@@ -334,15 +295,14 @@ class Store:
                         dead[location] = fingerprint
             if not dead:
                 return 0
-            doomed = [
-                (fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence)
+            segments = catalog.segments
+            value = b"".join(
+                fmt.TOMBSTONE.struct.pack(
+                    fingerprint, location, segments[fmt.location_slot(location)].sequence
+                )
                 for location, fingerprint in dead.items()
-            ]
-            value = b"".join(fmt.TOMBSTONE.struct.pack(*row) for row in doomed)
-            (holder,) = log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
-            with log.state_lock:
-                catalog.enter(fmt.KIND_TOMBSTONES, b"", value, log.position, holder)
-            log.trim_staging()
+            )
+            log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
             return len(dead)
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
@@ -473,33 +433,9 @@ class Store:
         return self._log.position
 
     def stats(self) -> StoreStats:
-        log, catalog, size = self._log, self._catalog, self.geometry.segment_size_bytes
-        with log.write_lock, log.state_lock:
-            free = len(catalog.free)
-            usable = size - 2 * fmt.PAGE_SIZE_BYTES
-            dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
-            staged = log.staged_bytes
-            return StoreStats(
-                keys=catalog.index.count,
-                names=sum(not entry.removed for entry in catalog.names.values()),
-                journal_records=sum(len(s.records) for s in catalog.streams.values()),
-                live_bytes=catalog.live_bytes,
-                dead_bytes=max(0, dead + staged - catalog.live_bytes),
-                used_bytes=catalog.used_bytes,
-                free_bytes=max(0, free - DATA) * usable + log.room_bytes(),
-                capacity_bytes=(self.geometry.segment_count - DATA) * usable,
-                segment_size_bytes=size,
-                segments=self.geometry.segment_count,
-                segments_free=free,
-                segments_checkpoint=self._checkpointer.segment_count,
-                index_bytes=catalog.index.size_bytes,
-                staged_bytes=staged,
-                written_bytes=log.written_bytes,
-                sync_count=log.sync_count,
-                position=log.position,
-                read_only=self.read_only,
-                latched=log.failure is not None,
-            )
+        return measure(
+            self._volume, self._catalog, self._log, self._checkpointer, read_only=self.read_only
+        )
 
     def _check_open(self, *, writing: bool = False) -> None:
         if self._closed:

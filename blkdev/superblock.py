@@ -82,6 +82,22 @@ class Geometry:
     def copy_offsets(self) -> tuple[int, int, int, int]:
         return (0, fmt.ERASE_UNIT_SIZE_BYTES, self.middle_offset, self.end_offset)
 
+    def fits(self, size_bytes: int) -> bool:
+        """Whether it is one that this program could have laid out on so many bytes."""
+        unit, size = fmt.ERASE_UNIT_SIZE_BYTES, self.segment_size_bytes
+        before, middle = self.segments_before_middle, self.middle_offset
+        after = self.segment_count - before
+        return (
+            size.bit_count() == 1
+            and fmt.SEGMENT_SIZE_MIN_BYTES <= size <= fmt.SEGMENT_SIZE_MAX_BYTES
+            and fmt.SEGMENT_COUNT_MIN <= self.segment_count <= fmt.SEGMENT_COUNT_MAX
+            and after >= 0
+            and not (middle | self.end_offset) % unit
+            and _SEGMENTS_OFFSET + before * size <= middle
+            and middle + unit + after * size <= self.end_offset
+            and self.end_offset + unit <= size_bytes
+        )
+
     @property
     def value_size_max_bytes(self) -> int:
         """Half a segment, so that a segment is never left nearly empty by the next value."""
@@ -104,30 +120,21 @@ def blank(device: Device, geometry: Geometry) -> fmt.Row:
     )
 
 
-def _candidate_offsets(size_bytes: int) -> list[int]:
-    """Where copies lie when nothing but the device's size is known."""
-    end = (size_bytes & -fmt.ERASE_UNIT_SIZE_BYTES) - fmt.ERASE_UNIT_SIZE_BYTES
-    offsets = [0, fmt.ERASE_UNIT_SIZE_BYTES, size_bytes // 2 & -fmt.ERASE_UNIT_SIZE_BYTES, end]
-    return [at for at in offsets if 0 <= at <= size_bytes - fmt.PAGE_SIZE_BYTES]
+def read_copy(device: Device, offset: int) -> tuple[fmt.Row | None, bool]:
+    """(the superblock at `offset` if whole, whether anything of ours is there)."""
+    try:
+        page = device.read(offset, fmt.PAGE_SIZE_BYTES)
+    except OSError:
+        page = b""
+    ours = fmt.SUPERBLOCK_MAGIC in page or page.startswith(FIRST_LINE)
+    return fmt.SUPERBLOCK.open(page), ours
 
 
-def read_copies(device: Device) -> list[tuple[int, fmt.Row]]:
-    """All valid copies as (device offset, superblock); unreadable ones count as damaged."""
-    return [(at, block) for at, block, _ in _scan(device) if block is not None]
-
-
-def _scan(device: Device) -> list[tuple[int, fmt.Row | None, bool]]:
-    """Per place (offset, valid superblock, whether anything of ours is there)."""
-    found: list[tuple[int, fmt.Row | None, bool]] = []
-    for at in _candidate_offsets(device.size_bytes):
-        try:
-            page = device.read(at, fmt.PAGE_SIZE_BYTES)
-        except OSError:
-            found.append((at, None, False))
-            continue
-        ours = fmt.SUPERBLOCK_MAGIC in page or page.startswith(FIRST_LINE)
-        found.append((at, fmt.SUPERBLOCK.open(page), ours))
-    return found
+def read_copies(device: Device) -> list[tuple[fmt.Row | None, bool]]:
+    """The copies where they lie when nothing but the device's size is known."""
+    unit = fmt.ERASE_UNIT_SIZE_BYTES
+    offsets = (0, unit, device.size_bytes // 2 & -unit, (device.size_bytes & -unit) - unit)
+    return [read_copy(device, offset) for offset in offsets if offset >= 0]
 
 
 def load(device: Device) -> fmt.Row:
@@ -135,19 +142,17 @@ def load(device: Device) -> fmt.Row:
 
     Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall.
     """
-    scanned = _scan(device)
-    valid = [block for _, block, _ in scanned if block is not None]
+    copies = read_copies(device)
+    valid = [block for block, _ in copies if block is not None]
     if not valid:
-        if any(ours for _, _, ours in scanned):
+        if any(ours for _, ours in copies):
             raise SuperblockDamaged(
                 f"{device.name}: every copy of the superblock is damaged (restore a backup)"
             )
         raise NotAStore(device.name)
     newest = max(valid, key=lambda block: block.generation)
-    if (
-        newest.version > fmt.FORMAT_VERSION
-        or newest.features_incompatible & ~fmt.FEATURES_INCOMPATIBLE
-    ):
+    unknown = newest.features_incompatible & ~fmt.FEATURES_INCOMPATIBLE
+    if newest.version > fmt.FORMAT_VERSION or unknown:
         raise NewerFormat(
             f"{device.name} has format {newest.version} with features "
             f"{newest.features_incompatible:#x} (use a newer version of this program)"
@@ -157,6 +162,8 @@ def load(device: Device) -> fmt.Row:
             f"{device.name} has {device.size_bytes} bytes but its store was made for "
             f"{newest.device_size_bytes} (the device or its image was cut short)"
         )
+    if not Geometry.of(newest).fits(newest.device_size_bytes):
+        raise SuperblockDamaged(f"{device.name}: its geometry is impossible (restore a backup)")
     return newest
 
 

@@ -609,7 +609,6 @@ def test_closed_store_refuses_writes_and_names(medium):
             operation()
 
 
-@pytest.mark.xfail(reason="reads of a closed file say BlockDamaged, on memory they succeed")
 @pytest.mark.parametrize(
     "read",
     [

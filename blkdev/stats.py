@@ -1,0 +1,72 @@
+"""What a store holds and has done, as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blkdev import format as fmt
+from blkdev.catalog import Catalog
+from blkdev.checkpoint import Checkpointer
+from blkdev.log import DATA, Log
+from blkdev.segment import Volume
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """Exact counts, kept up to date by every operation. Sizes are in bytes.
+
+    `live_bytes` is what compaction would keep, `dead_bytes` what it would give back; both count
+    records with their headers. `free_bytes` is what put_many can still take, about.
+    """
+
+    keys: int
+    names: int
+    journal_records: int
+    live_bytes: int
+    dead_bytes: int
+    used_bytes: int
+    free_bytes: int
+    capacity_bytes: int
+    segment_size_bytes: int
+    segments: int
+    segments_free: int
+    segments_checkpoint: int
+    index_bytes: int
+    staged_bytes: int
+    written_bytes: int
+    sync_count: int
+    position: int
+    read_only: bool
+    latched: bool
+
+
+def measure(
+    volume: Volume, catalog: Catalog, log: Log, checkpointer: Checkpointer, *, read_only: bool
+) -> StoreStats:
+    """The state at one moment."""
+    size, segment_count = volume.geometry.segment_size_bytes, volume.geometry.segment_count
+    usable = size - 2 * fmt.PAGE_SIZE_BYTES
+    with log.write_lock, log.state_lock:
+        free, staged = len(catalog.free), log.staged_bytes
+        dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
+        return StoreStats(
+            keys=catalog.index.count,
+            names=sum(not entry.removed for entry in catalog.names.values()),
+            journal_records=sum(len(s.records) for s in catalog.streams.values()),
+            live_bytes=catalog.live_bytes,
+            dead_bytes=max(0, dead + staged - catalog.live_bytes),
+            used_bytes=catalog.used_bytes,
+            free_bytes=max(0, free - DATA) * usable + log.room_bytes(),
+            capacity_bytes=(segment_count - DATA) * usable,
+            segment_size_bytes=size,
+            segments=segment_count,
+            segments_free=free,
+            segments_checkpoint=checkpointer.segment_count,
+            index_bytes=catalog.index.size_bytes,
+            staged_bytes=staged,
+            written_bytes=log.written_bytes,
+            sync_count=log.sync_count,
+            position=log.position,
+            read_only=read_only,
+            latched=log.failure is not None,
+        )
