@@ -91,10 +91,15 @@ def test_python_warning_fails_the_test(run):
 
 
 def test_exception_in_a_thread_fails_the_test(run):
-    code, _ = run(
-        "import threading\ndef test_a(): threading.Thread(target=lambda: 1 / 0).start()\n"
+    code, output = run(
+        "import threading\n"
+        "def test_a():\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
     )
     assert code == 1
+    assert "ZeroDivisionError" in output
 
 
 def test_unknown_marker_is_an_error(run):
