@@ -35,10 +35,17 @@ _BLKROGET = 0x125E
 _MADV_POPULATE_READ = 22
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
 _IOV_MAX = 1024
+_SYNC_FILE_RANGE_WRITE = 2
+_EAGER_WRITE_BYTES = 1 << 20
+"""From this size on a write is started at once, so that the device works while the next one is
+being hashed, and the sync at the end finds little left to do."""
 _LOCK_TRIES = 6
 _LOCK_PAUSE_S = 0.05
 _WINDOW_SIZE_BYTES = (256 << 20) if sys.maxsize > 1 << 32 else (16 << 20)
 _WINDOW_COUNT = 4096 if sys.maxsize > 1 << 32 else 32
+_POPULATED_MAX_BYTES = 64 << 20
+"""What maps may hold of the device before they are dropped and made anew. The pages stay cached;
+but those in a map count as this process's memory and look like a leak."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _mmap = _libc.mmap64 if hasattr(_libc, "mmap64") else _libc.mmap
@@ -52,6 +59,8 @@ _madvise = _libc.madvise
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _fallocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_sync_file_range = _libc.sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -92,6 +101,7 @@ class FileDevice:
         self._window_count, self._window_size_bytes = windows
         self._windows: OrderedDict[int, _Window] = OrderedDict()
         self._windows_lock = threading.Lock()
+        self._populated_bytes = 0
         self._can_populate = True
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if create_size_bytes is not None:
@@ -158,7 +168,17 @@ class FileDevice:
             # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
             self._can_populate = ctypes.get_errno() != 22
             return memoryview(self.read(offset, length))
-        return window.bytes[skip : skip + length]
+        view = window.bytes[skip : skip + length]
+        self._populated_bytes += length
+        if self._populated_bytes > _POPULATED_MAX_BYTES:
+            self._drop_windows()
+        return view
+
+    def _drop_windows(self) -> None:
+        """Maps that views are open on stay until the last of those is gone."""
+        with self._windows_lock:
+            self._windows.clear()
+            self._populated_bytes = 0
 
     def _map(self, number: int) -> _Window:
         offset = number * self._window_size_bytes
@@ -181,6 +201,9 @@ class FileDevice:
             while written < total:
                 rest = b"".join(batch)[written:]
                 written += os.pwrite(self._descriptor, rest, offset + written)
+            if total >= _EAGER_WRITE_BYTES:
+                # The result does not matter: what fails here fails again in `sync`, and says so.
+                _sync_file_range(self._descriptor, offset, total, _SYNC_FILE_RANGE_WRITE)
             offset += total
 
     def sync(self) -> None:
@@ -191,8 +214,7 @@ class FileDevice:
         _fallocate(self._descriptor, _FALLOC_PUNCH_HOLE_KEEP_SIZE, offset, length)
 
     def close(self) -> None:
-        with self._windows_lock:
-            self._windows.clear()
+        self._drop_windows()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -15,7 +15,7 @@ from mfs.posix import NAME_SIZE_MAX_BYTES
 from repo.interface import BlockStats
 
 UNFLUSHED_MAX_BYTES = 64 << 20
-UNFLUSHED_INODES_MAX = 20_000
+UNFLUSHED_INODES_MAX = 8_000
 ENTRY_COST_BYTES = 512
 """What one more entry may cost in table, directory and journal."""
 

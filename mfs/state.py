@@ -28,8 +28,8 @@ from mfs.errors import StaleInode
 from mfs.node import Inode, InodeRecord
 from mfs.table import Table
 
-INODE_CACHE_COUNT = 20_000
-"""Inodes kept in memory, beside those that must stay: about 15 MB."""
+INODE_CACHE_COUNT = 8_000
+"""Inodes kept in memory, beside those that must stay: about 6 MB."""
 _SWEEP_STEP_COUNT = 4_000
 
 Row = tuple[bytes, bytes]

@@ -663,6 +663,37 @@ def test_file_with_few_small_windows_serves_views_everywhere(tmp_path):
             assert first == items[0][1]
 
 
+def mapped_bytes(path) -> int:
+    """What this process has in memory of maps of that file."""
+    total, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            ours = line.endswith(str(path))
+        elif ours and line.startswith("Rss:"):
+            total += int(line.split()[1]) << 10
+    return total
+
+
+def test_maps_of_a_store_that_is_read_through_stay_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("blkdev.device_file._POPULATED_MAX_BYTES", 1 << 20)
+    path = tmp_path / "store"
+    device = FileDevice(path, create_size_bytes=SIZE_BYTES)
+    Store.format(device, segment_size_bytes=512 << 10)
+    with Store.open(device) as store:
+        items = blocks(0, 40, 100_000)
+        put(store, items)
+        store.commit()
+        with store.view(items[0][0]) as first:
+            for key, value in items:
+                with store.view(key) as view:
+                    assert view == value
+            # The map that the first view is open on, and the present one.
+            assert mapped_bytes(path) < 3 << 20
+            assert first == items[0][1]
+        del first, view
+        assert 0 < mapped_bytes(path) < 2 << 20
+
+
 def test_unverified_reads_are_left_to_the_caller():
     store, device = new_store()
     key, value = block(1)

@@ -229,6 +229,76 @@ def test_a_late_answer_wakes_nobody(loop, monkeypatch):
 # -------------------------------------------------------------------------------- the lock
 
 
+class Poll:
+    """Answers as it is told, then nothing; notes every timeout it was asked with."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.timeouts = []
+
+    def poll(self, timeout_ms):
+        self.timeouts.append(timeout_ms)
+        return self.answers.pop(0) if self.answers else []
+
+
+EVENT = [(3, 1)]
+
+
+@pytest.fixture
+def still_clock(monkeypatch):
+    """Each look at the clock is 10 µs after the last: a spin asks a few times and gives up."""
+    ticks = iter(range(1_000_000))
+    monkeypatch.setattr(loops, "perf_counter", lambda: next(ticks) * 10e-6)
+
+
+def test_a_request_that_comes_at_once_is_taken_without_sleeping(loop, still_clock):
+    loop._poll = Poll([], [], EVENT)
+    assert loop._next_events(None) == EVENT
+    assert loop._poll.timeouts == [0, 0, 0]
+
+
+def test_without_a_request_the_loop_sleeps_until_its_deadline(loop, still_clock):
+    loop._poll = Poll()
+    assert loop._next_events(None) == []
+    assert loop._poll.timeouts[-1] is None
+    assert 0 < loop._poll.timeouts.count(0) < 10
+
+
+def test_a_loop_that_must_not_wait_asks_once(loop, still_clock):
+    loop._poll = Poll()
+    assert loop._next_events(0) == []
+    assert loop._poll.timeouts == [0]
+
+
+def test_spinning_in_vain_stops_and_is_tried_again_now_and_then(loop, still_clock):
+    def asked():
+        loop._poll = Poll()
+        loop._next_events(None)
+        return loop._poll.timeouts.count(0)
+
+    counts = [asked() for _ in range(4 * loops.SPIN_RETRY_WAITS)]
+    assert all(count > 1 for count in counts[: loops.SPIN_LUCK_MAX])
+    later = counts[loops.SPIN_LUCK_MAX :]
+    assert 3 <= sum(count > 1 for count in later) <= 4
+
+
+def test_luck_comes_back_with_the_first_request_in_time(loop, still_clock):
+    loop._spin_luck = 0
+    loop._waits = loops.SPIN_RETRY_WAITS - 1
+    loop._poll = Poll([], [], EVENT)
+    assert loop._next_events(None) == EVENT
+    loop._poll = Poll([], [], EVENT)
+    assert loop._next_events(None) == EVENT
+    assert loop._poll.timeouts == [0, 0, 0]
+
+
+def test_a_call_in_a_thread_is_left_the_processor(loop, still_clock):
+    loop._calls = {object()}
+    loop._poll = Poll()
+    loop._next_events(100)
+    assert loop._poll.timeouts == [0, 100]
+
+
 def test_the_lock_lets_one_in_at_a_time_and_forgets_nobody(loop):
     lock = loops.Lock(loop)
     inside, order = [], []
