@@ -675,12 +675,12 @@ def mapped_bytes(path) -> int:
 
 
 def test_maps_of_a_store_that_is_read_through_stay_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("blkdev.device_file._POPULATED_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("blkdev.device_file._POPULATED_MAX_BYTES", 1 << 19)
     path = tmp_path / "store"
     device = FileDevice(path, create_size_bytes=SIZE_BYTES)
     Store.format(device, segment_size_bytes=512 << 10)
     with Store.open(device) as store:
-        items = blocks(0, 40, 100_000)
+        items = blocks(0, 20, 100_000)
         put(store, items)
         store.commit()
         with store.view(items[0][0]) as first:
@@ -688,10 +688,10 @@ def test_maps_of_a_store_that_is_read_through_stay_small(tmp_path, monkeypatch):
                 with store.view(key) as view:
                     assert view == value
             # The map that the first view is open on, and the present one.
-            assert mapped_bytes(path) < 3 << 20
+            assert mapped_bytes(path) < 3 << 19
             assert first == items[0][1]
         del first, view
-        assert 0 < mapped_bytes(path) < 2 << 20
+        assert 0 < mapped_bytes(path) < 1 << 20
 
 
 def test_unverified_reads_are_left_to_the_caller():
