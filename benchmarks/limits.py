@@ -29,6 +29,22 @@ def sha256(size_bytes: int, total_bytes: int) -> Callable[[], float]:
     return run
 
 
+def fresh_file(folder: Path, size_bytes: int) -> Callable[[], float]:
+    """MB written to a new file and flushed: what a program that makes its files has at best."""
+    chunk = os.urandom(CHUNK_SIZE_BYTES)
+    path = folder / "limit.fresh"
+    path.unlink(missing_ok=True)
+
+    def run() -> float:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(0, size_bytes, CHUNK_SIZE_BYTES):
+                file.write(chunk)
+            os.fdatasync(file.fileno())
+        return size_bytes / 1e6
+
+    return run
+
+
 class Disk:
     """A device, or a file on the disk that the stores are on."""
 

@@ -36,8 +36,9 @@ NOTES = {
     "256 KiB. LevelDB and LMDB are used through plyvel and py-lmdb, on the same file system.",
     "read": "Through the repository. `verified` compares every block with its hash; `again` reads "
     "blocks that were compared before, without a copy.",
-    "add": "Durable when the process ends, except where it says `no sync`. Kubo uses the same "
-    "UnixFS profile and does not pin.",
+    "add": "Durable when the process ends, except where it says `no sync` or `-n`, which stores "
+    "nothing. Kubo uses the same UnixFS profile and does not pin. `limit: new file` is a plain "
+    "write and flush of as many bytes to a new file on the same disk.",
     "mount": "Each file system is on a loop device over a file on the same disk; gocryptfs on an "
     "ext4 of its own. `pinned`: the measuring program and the server share one CPU. `CPU`: time of "
     "the server per operation, or per MB where the unit is MB/s.",

@@ -12,6 +12,7 @@ from benchmarks import limits
 from benchmarks.race import Round, race
 from benchmarks.rivals.importers import Importer, importers
 from benchmarks.workloads import (
+    HASHED_FILE_SIZE_BYTES,
     LARGE_FILE_SIZE_BYTES,
     MEBIBYTE,
     SMALL_FILE_COUNT,
@@ -67,12 +68,37 @@ def add_round(importer: Importer, make: Callable[[Path], float], path: Path):
     ("workload", "make", "unit"),
     [("add 256 MiB", large_file, "MB/s"), ("add 5,000 x 4 KiB", small_files, "/s")],
 )
-def test_add(benchmark, results, contestants, bench_folder, disk, workload, make, unit):
+def test_add(benchmark, results, contestants, bench_folder, workload, make, unit):
     path = bench_folder / make.__name__
     rounds: dict[str, Round] = {
         name: partial(add_round, importer, make, path) for name, importer in contestants.items()
     }
     rounds["limit: sha2-256"] = lambda: limits.sha256(MEBIBYTE, LARGE_FILE_SIZE_BYTES)
-    rounds["limit: disk write"] = disk.sequential_write
+    rounds["limit: new file"] = partial(limits.fresh_file, bench_folder, LARGE_FILE_SIZE_BYTES)
     for name, values in race(benchmark, "ipfs-mfs", rounds, ROUNDS).items():
         results.add(workload, name, "MB/s" if name.startswith("limit") else unit, values)
+
+
+def test_only_hash(benchmark, results, contestants, bench_folder):
+    """Nothing is stored, so only the hash and reading the file can be the limit."""
+    path = bench_folder / "hashed"
+    with path.open("wb") as file:
+        for _ in range(HASHED_FILE_SIZE_BYTES // MEBIBYTE):
+            file.write(os.urandom(MEBIBYTE))
+
+    def hash_round(importer: Importer):
+        def run() -> float:
+            importer.only_hash(path)
+            return HASHED_FILE_SIZE_BYTES / 1e6
+
+        return run
+
+    rounds: dict[str, Round] = {
+        name: partial(hash_round, importer)
+        for name, importer in contestants.items()
+        if "no sync" not in name
+    }
+    rounds["limit: sha2-256"] = lambda: limits.sha256(MEBIBYTE, LARGE_FILE_SIZE_BYTES)
+    for name, values in race(benchmark, "ipfs-mfs", rounds, ROUNDS).items():
+        results.add("add -n 1 GiB", name, "MB/s", values)
+    path.unlink()

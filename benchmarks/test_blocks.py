@@ -33,6 +33,7 @@ def stores(bench_folder) -> Iterator[dict[str, KeyValueStore]]:
         for name, kind in STORES.items():
             place: Path = folder / name
             place.mkdir(parents=True)
+            disk: LoopDevice | Ext4 | None = None
             if can_loop():
                 disk = (
                     LoopDevice(place / "disk.img", DISK_SIZE_BYTES)
@@ -43,6 +44,8 @@ def stores(bench_folder) -> Iterator[dict[str, KeyValueStore]]:
                 place = Path(disk.path) if isinstance(disk, LoopDevice) else disk.folder
             opened[name] = kind(place)
             undo.callback(opened[name].close)
+            if isinstance(disk, LoopDevice):
+                disk.fill()
         yield opened
 
 

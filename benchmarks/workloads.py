@@ -48,5 +48,7 @@ BLOCKS = (
 SINGLE_PUT = BlockWorkload("single 4 KiB", 4 * KIBIBYTE, 1, 200)
 
 LARGE_FILE_SIZE_BYTES = 256 * MEBIBYTE
+HASHED_FILE_SIZE_BYTES = 1024 * MEBIBYTE
+"""Large enough that starting the program is not what is measured."""
 SMALL_FILE_COUNT = 5000
 SMALL_FILE_SIZE_BYTES = 4 * KIBIBYTE

@@ -13,8 +13,10 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
@@ -33,19 +35,22 @@ _BATCH_SIZE_BYTES = 8 << 20
 _BATCH_BLOCKS = 1024
 _PROGRESS_STEP_BYTES = 4 << 20
 _HASHING_THREADS_MAX = 4
-# A buffer as large as a portion would cost more than reading most files: only the first read, whose
-# size is known for regular files, is that large.
-_NEXT_READ_BYTES = 64 << 10
 # What is read and handed to a thread at once: a task costs as much as hashing 64 KiB.
 _PORTION_SIZE_MIN_BYTES = 1 << 20
 # A buffer as large as a portion would cost more than reading most files: only the first read, whose
 # size is known for regular files, is that large.
 _NEXT_READ_BYTES = 64 << 10
-# Below this, handing a chunk to another thread costs more than hashing it.
-_POOLED_CHUNK_SIZE_MIN_BYTES = 64 << 10
 
 PutMany: TypeAlias = Callable[[list[Block]], object]
 _Leaves: TypeAlias = list[tuple[Block, FileLink]]
+_Read: TypeAlias = Callable[[], bytes]
+
+
+class _Hashed(NamedTuple):
+    """A part of a file as read, and its leaves."""
+
+    portion: bytes
+    leaves: _Leaves
 
 
 class Event(NamedTuple):
@@ -223,7 +228,13 @@ class Importer:
             raise WrongKind(f"{os.fsdecode(path)} is neither a file, directory nor symbolic link")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return (yield from self._add_content(descriptor, name, attributes, status.st_size))
+            is_regular = stat.S_ISREG(status.st_mode)
+            size_bytes = status.st_size
+            return (
+                yield from self._add_content(
+                    descriptor, name, attributes, size_bytes, is_regular=is_regular
+                )
+            )
         finally:
             os.close(descriptor)
 
@@ -233,14 +244,17 @@ class Importer:
         name: bytes,
         attributes: Attributes | None,
         size_hint_bytes: int = _NEXT_READ_BYTES,
+        *,
+        is_regular: bool = False,
     ) -> Generator[Event, None, FileLink]:
-        """Everything that can be read from an open file; the hint may be wrong."""
+        """Everything that can be read from an open file; the hint may be wrong. A regular one is
+        read from its beginning."""
         first = _read(descriptor, self._portion_size_bytes, max(1, size_hint_bytes))
         if len(first) < self._portion_size_bytes:
             return filedag.add_bytes(first, self.profile, self._put, attributes)
         assembler = filedag.Assembler(self.profile, self._put, attributes)
         read = reported = 0
-        for portion, leaves in self._hashed(descriptor, first):
+        for portion, leaves in self._hashed(descriptor, first, is_regular=is_regular):
             for block, link in leaves:
                 self._put(block)
                 assembler.add(link, portion)
@@ -250,18 +264,37 @@ class Importer:
                 yield Event(name, None, read)
         return assembler.finish()
 
-    def _hashed(self, descriptor: int, first: bytes) -> Iterator[tuple[bytes, _Leaves]]:
+    def _hashed(self, descriptor: int, first: bytes, *, is_regular: bool) -> Iterator[_Hashed]:
         """Portions of the file and their leaves in order, hashed a bounded way ahead."""
         self._pool = self._pool or ThreadPoolExecutor(self._threads, "ipfs-mfs-hash")
-        under_way: deque[tuple[bytes, Future[_Leaves]]] = deque()
-        portion = first
-        while portion or under_way:
-            if portion:
-                under_way.append((portion, self._pool.submit(_make_leaves, portion, self.profile)))
-                portion = _read(descriptor, self._portion_size_bytes, self._portion_size_bytes)
-            if not portion or len(under_way) > 2 * self._threads:
-                hashed, future = under_way.popleft()
-                yield hashed, future.result()
+        under_way: deque[Future[_Hashed]] = deque()
+        try:
+            for read in self._reads(descriptor, first, is_regular):
+                under_way.append(self._pool.submit(_read_and_hash, read, self.profile))
+                if len(under_way) > 2 * self._threads:
+                    hashed = under_way.popleft().result()
+                    if hashed.portion:
+                        yield hashed
+                    if len(hashed.portion) < self._portion_size_bytes:
+                        return
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            # The descriptor is closed next, and its number may be given to another file.
+            for future in under_way:
+                future.cancel()
+            wait(under_way)
+
+    def _reads(self, descriptor: int, first: bytes, is_regular: bool) -> Iterator[_Read]:
+        """What gives the portions, one after the other. Those of a regular file are read by
+        whoever hashes them, and go on behind its end, where they are empty."""
+        size_bytes = self._portion_size_bytes
+        yield lambda: first
+        if is_regular:
+            for offset in count(size_bytes, size_bytes):
+                yield partial(_read_at, descriptor, size_bytes, offset)
+        while portion := _read(descriptor, size_bytes, size_bytes):
+            yield partial(bytes, portion)
 
     def _put(self, block: Block) -> None:
         if self.profile.inline and cids.is_identity(block.cid):
@@ -320,11 +353,21 @@ def _sources(paths: Sequence[str | bytes], options: AddOptions) -> list[_Source]
     return sorted(sources.values(), key=attrgetter("name"))
 
 
-def _make_leaves(portion: bytes, profile: Profile) -> _Leaves:
-    return [
-        filedag.make_leaf(piece, profile)
-        for piece in chunk.split(portion, profile.chunk_size_bytes)
-    ]
+def _read_and_hash(read: _Read, profile: Profile) -> _Hashed:
+    portion = read()
+    pieces = chunk.split(portion, profile.chunk_size_bytes) if portion else ()
+    return _Hashed(portion, [filedag.make_leaf(piece, profile) for piece in pieces])
+
+
+def _read_at(descriptor: int, size_bytes: int, offset: int) -> bytes:
+    """As much of a regular file; less at its end."""
+    data = os.pread(descriptor, size_bytes, offset)
+    while 0 < len(data) < size_bytes:
+        more = os.pread(descriptor, size_bytes - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 def _read(descriptor: int, size_bytes: int, first_read_bytes: int) -> bytes:

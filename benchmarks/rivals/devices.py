@@ -1,7 +1,8 @@
 """Disks for the contestants: a loop device each, over a file on the disk that is measured.
 
-The file is written once from end to end before it is used. A sparse one would make the file system
-below allocate and journal during every flush, and that would be measured instead of the contestant.
+The file is written once from end to end before it is used, and again where making a file system
+or a store has discarded it. A sparse one would make the file system below allocate and journal
+during every flush, and that would be measured instead of the contestant.
 """
 
 from __future__ import annotations
@@ -25,9 +26,28 @@ class LoopDevice:
         self._image = image
         self.path = run("losetup", "--find", "--show", str(image))
 
+    def fill(self) -> None:
+        """Write zeros into what was discarded, which read as zeros already."""
+        with self._image.open("r+b", buffering=0) as file:
+            descriptor, size = file.fileno(), self._image.stat().st_size
+            at = 0
+            while at < size and (at := os.lseek(descriptor, at, os.SEEK_HOLE)) < size:
+                end = _next_data(descriptor, at, size)
+                for offset in range(at, end, len(_CHUNK)):
+                    os.pwrite(descriptor, _CHUNK[: min(len(_CHUNK), end - offset)], offset)
+                at = end
+            os.fsync(descriptor)
+
     def close(self) -> None:
         run("losetup", "--detach", self.path)
         self._image.unlink()
+
+
+def _next_data(descriptor: int, offset: int, size_bytes: int) -> int:
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError:  # a hole up to the end
+        return size_bytes
 
 
 class Ext4:
@@ -38,6 +58,7 @@ class Ext4:
         self.folder = place / "ext4"
         self.folder.mkdir()
         run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self._device.path)
+        self._device.fill()
         run("mount", self._device.path, str(self.folder))
 
     def close(self) -> None:

@@ -24,6 +24,9 @@ class Importer(Protocol):
     def add(self, path: Path) -> str:
         """Import a file, or a folder with all that is in it; returns the root's CID."""
 
+    def only_hash(self, path: Path) -> str:
+        """The CID that `add` would give; stores nothing."""
+
 
 class IpfsMfs:
     """Our program on a sparse file, no daemon."""
@@ -36,6 +39,9 @@ class IpfsMfs:
     def add(self, path: Path) -> str:
         command = [self._program, "add", "--store", self._store, "-Q", "-r", str(path)]
         return _run(command, os.environ)
+
+    def only_hash(self, path: Path) -> str:
+        return _run([self._program, "add", "-n", "-Q", str(path)], os.environ)
 
 
 class Kubo:
@@ -57,6 +63,9 @@ class Kubo:
 
     def add(self, path: Path) -> str:
         return self._call("add", "-Q", "-r", "--pin=false", "--offline", str(path))
+
+    def only_hash(self, path: Path) -> str:
+        return self._call("add", "-n", "-Q", "--offline", str(path))
 
     def _call(self, *arguments: str) -> str:
         return _run([self._program, *arguments], self._environment)

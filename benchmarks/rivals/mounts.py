@@ -85,6 +85,7 @@ class IpfsMfs:
             device = devices.LoopDevice(place / "ipfs-mfs.img", DISK_SIZE_BYTES)
             undo.callback(device.close)
             run(program, "format", device.path, "--force")
+            device.fill()
             log = undo.enter_context((place / "ipfs-mfs.log").open("w"))
             command = (program, "mount", str(self.folder), "--store", device.path, "--foreground")
             server = undo.enter_context(subprocess.Popen(command, stdout=log, stderr=log))

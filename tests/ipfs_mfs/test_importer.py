@@ -268,6 +268,34 @@ def test_large_files_are_the_same_through_the_pool(tmp_path, profile, extra, por
     assert events[-1].size_bytes == len(content)
 
 
+@pytest.mark.parametrize("left", [0, 10])
+def test_a_file_that_is_cut_while_it_is_read_ends_where_it_was_cut(tmp_path, monkeypatch, left):
+    content = os.urandom(9 << 20)
+    (tmp_path / "large").write_bytes(content)
+
+    def read_at(_descriptor: int, size_bytes: int, offset: int) -> bytes:
+        end = offset + (left if offset == 2 << 20 else size_bytes)
+        return content[offset:end]
+
+    monkeypatch.setattr("ipfs_mfs.importer._read_at", read_at)
+    events = run([tmp_path / "large"])
+    expected = filedag.add_bytes(content[: (2 << 20) + left], UNIXFS_V1_2025, discard)
+    assert events[-1].cid == expected.cid
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_not_added(tmp_path, monkeypatch):
+    (tmp_path / "large").write_bytes(bytes(9 << 20))
+
+    def read_at(_descriptor: int, size_bytes: int, offset: int) -> bytes:
+        if offset == 4 << 20:
+            raise OSError(5, "Input/output error")
+        return bytes(size_bytes)
+
+    monkeypatch.setattr("ipfs_mfs.importer._read_at", read_at)
+    with pytest.raises(OSError, match="Input/output error"):
+        run([tmp_path / "large"])
+
+
 @pytest.mark.parametrize("mode", [None, 0o640])
 @pytest.mark.parametrize("size", [0, 5, 1 << 20, (1 << 20) + 1, 3 << 20])
 def test_metadata_on_files_of_every_size(tmp_path, mode, size):
