@@ -73,6 +73,8 @@ class Catalog:
         self.free: deque[int] = deque()
         self.live_bytes = 0
         self.used_bytes = 0
+        self.name_count = 0
+        self.journal_record_count = 0
         self.pins: Counter[int] = Counter()
 
     def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
@@ -154,11 +156,13 @@ class Catalog:
         entry = self.names.get(name)
         if entry is None:
             self.names[name] = NameEntry(sequence, location, removed)
+            self.name_count += not removed
         else:
             entry.copies += 1
             if sequence < entry.sequence:
                 return
             self._count_at(entry.location, -1)
+            self.name_count += entry.removed - removed
             entry.sequence, entry.location, entry.removed = sequence, location, removed
         self._count_at(location, 1)
 
@@ -176,7 +180,9 @@ class Catalog:
             return
         if sequence in stream.records:
             self._count_at(stream.records[sequence], -1)
+            self.journal_record_count -= 1
         stream.records[sequence] = location
+        self.journal_record_count += 1
         self._count_at(location, 1)
 
     def _add_trim(self, stream_number: int, position: int, sequence: int, location: int) -> None:
@@ -190,6 +196,7 @@ class Catalog:
         stream.trimmed_to = max(stream.trimmed_to, position)
         for at in [at for at in stream.records if at <= position]:
             self._count_at(stream.records.pop(at), -1)
+            self.journal_record_count -= 1
 
     def live_locations(self) -> Iterator[int]:
         """Locations of all live records other than tombstones; what a full scan must agree to."""

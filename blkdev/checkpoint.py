@@ -154,10 +154,12 @@ def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
     for named in body.rows(fmt.CHECKPOINT_NAME, head.names):
         entry = NameEntry(named.sequence, named.location, bool(named.removed), named.copies)
         catalog.names[bytes(body.take(named.size_bytes))] = entry
+        catalog.name_count += not entry.removed
     for journal in body.rows(fmt.CHECKPOINT_STREAM, head.streams):
         records = dict(_PAIR.iter_unpack(body.take(journal.record_count * _PAIR.size)))
         trim = (journal.trimmed_to, journal.trim_sequence, journal.trim_location)
         catalog.streams[journal.stream] = Stream(records, *trim)
+        catalog.journal_record_count += len(records)
     return Loaded(head, catalog, slots, body.slots(head.tail_entries))
 
 

@@ -59,10 +59,7 @@ class Index:
         self._used = [0] * SHARD_COUNT
         empty = _EMPTY * (_HOME_COUNT_MIN + _spare(_HOME_COUNT_MIN))
         self._tables = [empty[:] for _ in range(SHARD_COUNT)]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(table) for table in self._tables) * 8
+        self.size_bytes = SHARD_COUNT * len(empty) * empty.itemsize
 
     def locations(self, fingerprint: int) -> tuple[int, ...]:
         """Locations of all records with this fingerprint; nearly always none or one."""
@@ -138,6 +135,7 @@ class Index:
         for shard, (homes, used, table) in enumerate(image):
             index._homes[shard], index._used[shard], index._tables[shard] = homes, used, table
             index.count += used
+        index.size_bytes = sum(len(table) * table.itemsize for table in index._tables)
         return index
 
     @staticmethod
@@ -182,6 +180,7 @@ class Index:
         while filled is None:
             homes = homes * 6 // 5 + 2
             filled = self._filled(homes, self._tables[shard])
+        self.size_bytes += (len(filled) - len(self._tables[shard])) * filled.itemsize
         self._homes[shard], self._tables[shard] = homes, filled
 
     @staticmethod

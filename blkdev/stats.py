@@ -51,8 +51,8 @@ def measure(
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(
             keys=catalog.index.count,
-            names=sum(not entry.removed for entry in catalog.names.values()),
-            journal_records=sum(len(s.records) for s in catalog.streams.values()),
+            names=catalog.name_count,
+            journal_records=catalog.journal_record_count,
             live_bytes=catalog.live_bytes,
             dead_bytes=max(0, dead + staged - catalog.live_bytes),
             used_bytes=catalog.used_bytes,

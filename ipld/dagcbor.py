@@ -226,6 +226,8 @@ def _write_item(parts: list[bytes], value: Any, depth: int) -> None:
             if type(item) is bytes:
                 parts.append(_head(2, len(item)))
                 parts.append(item)
+            elif type(item) is int and 0 <= item <= _INTEGER_MAX:
+                parts.append(_head(0, item))
             elif type(item) is Link and len(item.cid) == 36:
                 parts.append(_COMMON_LINK_HEAD)
                 parts.append(item.cid)

@@ -117,3 +117,8 @@ def assert_sound(store: Store) -> None:
     assert report.live_bytes == stats.live_bytes
     in_use = stats.segments - stats.segments_free - stats.segments_checkpoint
     assert report.segments == in_use
+    catalog = store._catalog
+    assert stats.keys == sum(1 for _ in catalog.index.entries())
+    assert stats.names == len(store.names())
+    assert stats.journal_records == sum(len(each.records) for each in catalog.streams.values())
+    assert stats.index_bytes == sum(len(slots) * 8 for _, _, slots in catalog.index.image())

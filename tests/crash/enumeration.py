@@ -223,6 +223,7 @@ class Explorer:
         assert report.ok, report.findings
         stats = store.stats()
         assert report.live_bytes == stats.live_bytes, "live bytes differ from a full scan"
+        assert stats.names == len(store.names()), "names differ from a full count"
         in_use = stats.segments - stats.segments_free - stats.segments_checkpoint
         assert report.segments == in_use, "free segments differ from a full scan"
 
