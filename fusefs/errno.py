@@ -35,7 +35,7 @@ _TABLE: dict[type[BaseException], int] = {
     trees.AttributeUnsupported: errno.EOPNOTSUPP,
     trees.AttributeTooLarge: errno.ERANGE,
     trees.NoSpace: errno.ENOSPC,
-    trees.QuotaExceeded: errno.EDQUOT,
+    trees.QuotaExceeded: errno.ENOSPC,
     trees.NotInDag: errno.ENODATA,
     adapter.OperationNotPermitted: errno.EPERM,
     adapter.ReadOnlyView: errno.EROFS,

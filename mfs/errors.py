@@ -21,7 +21,7 @@
     │   │   ├── AttributeUnsupported  EOPNOTSUPP  a namespace that is not stored
     │   │   ├── AttributeTooLarge     ERANGE      a name above 255 bytes, a value above 64 KiB
     │   │   ├── NoSpace               ENOSPC      the store is full
-    │   │   │   ├── QuotaExceeded     EDQUOT      the root is full
+    │   │   │   ├── QuotaExceeded     ENOSPC      the root is full
     │   │   │   └── AttributesFull    ENOSPC      all attributes of one inode together
     │   │   └── NotInDag              ENODATA     a fifo, socket or device has no CID
     │   └── RootError                 roots and snapshots by name

@@ -36,9 +36,9 @@ pytestmark = pytest.mark.slow  # tens of thousands of recoveries
 
 SEED = int(os.environ.get("CRASH_SEED", "20261101"))
 DISTINCT_STATES_MIN = 20_000
+"""Over all first operations; each of them has to find its share, because they run in several
+processes that do not see each other's states."""
 FULL = (put_large, delete_old, set_names, journal, commit, compact)
-
-distinct_states: dict[str, int] = {}
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,11 @@ def named(operation: Operation) -> str:
 
 @pytest.mark.parametrize("first", OPERATIONS, ids=named)
 def test_every_cut_of_up_to_three_operations_recovers(past, first):
-    explorer = Explorer(SIZE_BYTES, SEED, again=0.03, torn=2)
+    explorer = Explorer(SIZE_BYTES, SEED, again=0.03, torn=3)
     for count in (0, 1, 2):
         for rest in itertools.product(OPERATIONS, repeat=count):
             explorer.explore(*run_of(past, (first, *rest)))
-    distinct_states[named(first)] = len(explorer.seen)
-    assert len(explorer.seen) > 1000
-    if len(distinct_states) == len(OPERATIONS):
-        assert sum(distinct_states.values()) >= DISTINCT_STATES_MIN
+    assert len(explorer.seen) >= DISTINCT_STATES_MIN / len(OPERATIONS), len(explorer.seen)
 
 
 def test_every_cut_on_a_full_store_recovers():

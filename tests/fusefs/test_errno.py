@@ -62,7 +62,7 @@ def test_the_errnos_in_the_error_trees_are_those_of_the_table(module):
 
 def test_a_more_special_row_wins():
     assert errno_of(mfs.errors.NoSpace()) == errno.ENOSPC
-    assert errno_of(mfs.errors.QuotaExceeded(1)) == errno.EDQUOT
+    assert errno_of(mfs.errors.QuotaExceeded(1)) == errno.ENOSPC
     assert errno_of(mfs.errors.AttributesFull()) == errno.ENOSPC
 
 

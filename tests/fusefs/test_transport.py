@@ -57,7 +57,7 @@ def test_a_typed_error_is_its_errno_and_no_noise(fake):
     raises(fake, b"quota", "mfs.errors.QuotaExceeded(5)")
     raises(fake, b"os", "OSError(errno.ENOENT, 'the device went away')")
     fails(errno.ENOSPC, (fake.point / "full").touch)
-    fails(errno.EDQUOT, (fake.point / "quota").touch)
+    fails(errno.ENOSPC, (fake.point / "quota").touch)
     fails(errno.EIO, (fake.point / "os").touch)
     assert fake.ask("counters.unexpected_errors") == 0
 

@@ -35,7 +35,7 @@ ERRNO = {
     errors.AttributeUnsupported: errno.EOPNOTSUPP,
     errors.AttributeTooLarge: errno.ERANGE,
     errors.NoSpace: errno.ENOSPC,
-    errors.QuotaExceeded: errno.EDQUOT,
+    errors.QuotaExceeded: errno.ENOSPC,
     errors.AttributesFull: errno.ENOSPC,
     errors.NotInDag: errno.ENODATA,
 }
