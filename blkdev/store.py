@@ -24,7 +24,7 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
-from blkdev.check import Checker, CheckReport
+from blkdev.care.check import Checker, CheckReport
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device

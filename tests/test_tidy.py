@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 500
-PACKAGE_STATEMENTS_MAX = {"ipld": 2500, "blkdev": 2500}
+FOLDER_STATEMENTS_MAX = {"ipld": 2500, "blkdev": 2500, "blkdev/care": 1200}
 CHANGE_KINDS = {"added", "changed", "fixed", "removed", "security"}
 
 # Never entered: made by tools, or mounted by `make mount`.
@@ -127,11 +127,11 @@ def test_modules_are_short():
     report([f"{path}: {size} lines" for path, size in sizes.items() if size > MODULE_LINES_MAX])
 
 
-@pytest.mark.parametrize("package", PACKAGE_STATEMENTS_MAX)
-def test_core_packages_stay_small(package):
-    """An evening's reading. Nobody shall save on explanations or on readable line breaks."""
-    paths = [path for path in code_files() if path.parts[0] == package]
-    assert sum(map(statements, paths)) <= PACKAGE_STATEMENTS_MAX[package]
+@pytest.mark.parametrize("folder", FOLDER_STATEMENTS_MAX)
+def test_the_core_stays_an_evenings_reading(folder):
+    """Nobody shall save on explanations or on readable line breaks: neither is counted."""
+    paths = [path for path in code_files() if path.parent == Path(folder)]
+    assert sum(map(statements, paths)) <= FOLDER_STATEMENTS_MAX[folder]
 
 
 def test_there_is_at_least_as_much_test_as_code():
