@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from struct import Struct
+from struct import Struct, error
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -26,6 +26,7 @@ from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.index import Index
 from blkdev.log import DATA, Log
 from blkdev.segment import Volume
+from blkdev.shards import slot_count
 
 _SHARD = Struct("<II")
 _SLOT = Struct("<I")
@@ -56,7 +57,7 @@ def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, list[bytes]
     """The body in parts, and a head that counts what is in it."""
     image = catalog.index.image()
     body = [_SHARD.pack(homes, used) for homes, used, _ in image]
-    body += [table.tobytes() for _, _, table in image]
+    body += [bytes(slots) for _, _, slots in image]
     for segment in catalog.segments.values():
         flags = _FLAG_SEALED * segment.sealed | _FLAG_COPIED * segment.copied
         row = (segment.slot, flags, segment.sequence, segment.end, segment.live_bytes)
@@ -113,7 +114,11 @@ def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
     stream = b"".join(parts)[head_size:]
     if crc32(stream) != head.body_checksum:
         return None
-    return _decode(head, slots, _Cursor(memoryview(stream)[listed_size:]))
+    try:
+        return _decode(head, slots, _Cursor(memoryview(stream)[listed_size:]))
+    except (ValueError, IndexError, error):
+        # Whole, and yet nonsense: somebody made it. The log knows better.
+        return None
 
 
 class _Cursor:
@@ -141,7 +146,8 @@ def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
     catalog = Catalog()
     shards = list(_SHARD.iter_unpack(body.take(head.shard_count * _SHARD.size)))
     catalog.index = Index.from_image(
-        [(homes, used, body.slots(Index.slot_count(homes))) for homes, used in shards]
+        (homes, used, body.take(slot_count(homes) * fmt.SUMMARY_ENTRY.size_bytes))
+        for homes, used in shards
     )
     for row in body.rows(fmt.CHECKPOINT_SEGMENT, head.segments):
         segment = catalog.open_segment(row.slot, row.sequence, row.end)

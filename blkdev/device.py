@@ -21,6 +21,8 @@ class Device(Protocol):
     name: str
     size_bytes: int
     read_only: bool
+    descriptor: int | None
+    """What `pread` reads the same bytes from, until `close`; None when nothing does."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes, or OSError. Does not hold the interpreter lock during I/O."""
@@ -73,6 +75,7 @@ class RamDevice:
         self.name = name
         self.size_bytes = size_bytes
         self.read_only = read_only
+        self.descriptor: int | None = None
         self.pages: dict[int, bytes] = {} if pages is None else pages
         self.events: list[Event] = []
         self._record = record

@@ -106,7 +106,8 @@ class FileDevice:
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if create_size_bytes is not None:
             flags |= os.O_CREAT
-        self._descriptor = self._open(flags)
+        self.descriptor: int | None = self._open(flags)
+        self._descriptor = self.descriptor
         try:
             self._lock()
             self.size_bytes = self._prepare(create_size_bytes)
@@ -217,7 +218,7 @@ class FileDevice:
         self._drop_windows()
         if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor, self.descriptor = -1, None
 
 
 class BlockDevice(FileDevice):

@@ -11,7 +11,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -25,6 +25,15 @@ _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
 T = TypeVar("T")
+
+
+if TYPE_CHECKING:
+    from blkdev._native import Finder
+else:
+    try:
+        from blkdev._native import Finder
+    except ImportError:
+        Finder = None
 
 
 class Found(NamedTuple):
@@ -45,14 +54,34 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
+        self._finder = _finder_for(volume, catalog, log, verify=verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
         return self._search(key, self._found_at)
 
+    def close(self) -> None:
+        """Refuse reads from now on."""
+        self.closed = True
+        if self._finder is not None:
+            self._finder.close()
+
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
+        if self._finder is not None:
+            value = self._finder.value(key)
+            if value is not NotImplemented:
+                return value
         return self._search(key, self._value_at)
+
+    def size(self, key: bytes) -> int | None:
+        """The size of the key's value. Raises BlockDamaged."""
+        if self._finder is not None:
+            size = self._finder.size(key)
+            if size is not NotImplemented:
+                return size
+        found = self.find(key)
+        return None if found is None else int(found.header.value_size_bytes)
 
     def part(self, key: bytes, start: int, length: int) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
@@ -197,6 +226,27 @@ class Reader:
         # A read that a close overtook says so: nothing is damaged.
         self._check_open()
         return BlockDamaged(key, self._volume.device_offset(location), why)
+
+
+def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> Finder | None:
+    """The short way to a record in C, where the device is a file and the helper was built."""
+    descriptor = volume.device.descriptor
+    if Finder is None or descriptor is None:
+        return None
+    geometry = volume.geometry
+    before = geometry.segments_before_middle
+    return Finder(
+        catalog.index,
+        log,
+        descriptor,
+        verify,
+        volume.index_salt,
+        volume.seed,
+        geometry.segment_offset(0),
+        geometry.segment_size_bytes,
+        before,
+        geometry.segment_offset(before) - before * geometry.segment_size_bytes,
+    )
 
 
 class View:
