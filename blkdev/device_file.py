@@ -114,6 +114,8 @@ class FileDevice:
             if not read_only:
                 # A failure of the last owner's writes is reported once, to whoever syncs first.
                 os.fsync(self._descriptor)
+            # Reads are of one record, whose length is known: what lies behind it is another's.
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         except BaseException:
             os.close(self._descriptor)
             raise

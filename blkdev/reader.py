@@ -24,6 +24,8 @@ from blkdev.segment import Volume
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
+NO_SLOT = -1
+"""Of a view that holds up no segment."""
 T = TypeVar("T")
 
 
@@ -93,7 +95,14 @@ class Reader:
         return View(self, key)
 
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
-        """(pinned slot, value without a copy). Raises KeyNotFound, BlockDamaged."""
+        """(pinned slot, value without a copy); for a small value a copy, and `NO_SLOT`.
+
+        Raises KeyNotFound, BlockDamaged.
+        """
+        if self._finder is not None:
+            copy = self._finder.value(key)
+            if isinstance(copy, bytes):
+                return NO_SLOT, memoryview(copy)
         while True:
             found = self._search(key, self._view_at)
             if found is None:
@@ -106,8 +115,9 @@ class Reader:
                     return slot, value
 
     def unpin(self, slot: int) -> None:
-        with self._log.state_lock:
-            self._catalog.pins[slot] -= 1
+        if slot != NO_SLOT:
+            with self._log.state_lock:
+                self._catalog.pins[slot] -= 1
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
