@@ -57,4 +57,7 @@ class Finder:
     def size(self, key: bytes, /) -> int | None:
         """The value's size, otherwise as `value`."""
 
+    def part(self, key: bytes, start: int, length: int, /) -> bytes | None:
+        """Part of the value, otherwise as `value`."""
+
     def close(self) -> None: ...

@@ -87,6 +87,10 @@ class Reader:
 
     def part(self, key: bytes, start: int, length: int) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
+        if self._finder is not None:
+            part = self._finder.part(key, start, length)
+            if part is not NotImplemented:
+                return part
         return self._search(
             key, lambda location, key, _: self._part_at(location, key, start, length)
         )

@@ -216,13 +216,28 @@ def test_every_size_is_read_staged_and_written(store, committed, size):
         assert not store.has(key[:-1] + bytes([key[-1] ^ 1]))
 
 
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("size", [1, 4096, 100_000])
+@pytest.mark.parametrize(
+    ("start", "length"), [(0, 0), (0, 1), (0, 1 << 30), (1, 100), (4000, 200), (1 << 40, 5)]
+)
+def test_every_part_is_the_part_of_the_value(store, committed, size, start, length):
+    key, value = block(1, size)
+    put(store, [(key, value)])
+    if committed:
+        store.commit()
+    assert store.get_part(key, start, length) == value[start : start + length]
+    with pytest.raises(KeyNotFound):
+        store.get_part(key[:-1] + bytes([key[-1] ^ 1]), start, length)
+
+
 @pytest.mark.parametrize("at", [0, 4, 6, 9, 16, 30])
 def test_a_damaged_header_is_damage_and_not_absence(store, at):
     put(store, blocks(0, 3))
     store.commit()
     key, _ = block(1)
     damage(store, key, at)
-    for read in (store.get, store.has, store.size_of):
+    for read in (store.get, store.has, store.size_of, lambda key: store.get_part(key, 0, 1)):
         with pytest.raises(BlockDamaged):
             read(key)
     assert store.get(block(0)[0]) == block(0)[1]
