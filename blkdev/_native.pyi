@@ -3,6 +3,11 @@
 from blkdev.format import BytesLike
 
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
+def guard(address: int, length: int, /) -> bool:
+    """Turn read errors in this range of memory into zeros and a count."""
+
+def unguard(address: int, /) -> None: ...
+def fault_count() -> int: ...
 def stage(
     index: object,
     staged: dict[int, tuple[bytes, bytes | memoryview]],

@@ -111,6 +111,7 @@ def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
     if not slots or max(slots) >= geometry.segment_count:
         return None
     # Views, because with millions of keys it is as large as the index itself.
+    faults = volume.device.fault_count
     sizes = [min(room, length - number * room) for number in range(len(slots))]
     try:
         parts = [volume.view(at, page, size) for at, size in zip(slots, sizes, strict=True)]
@@ -122,10 +123,11 @@ def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
         return None
     body.take(listed_size)
     try:
-        return _decode(head, slots, body)
+        loaded = _decode(head, slots, body)
     except (ValueError, IndexError, error):
         # Whole, and yet nonsense: somebody made it. The log knows better.
         return None
+    return loaded if volume.device.fault_count == faults else None
 
 
 class _Cursor:

@@ -62,6 +62,11 @@ class Reader:
         """The key's record. Raises BlockDamaged."""
         return self._search(key, self._found_at)
 
+    @property
+    def fault_count(self) -> int:
+        """See `Device`."""
+        return self._volume.device.fault_count
+
     def close(self) -> None:
         """Refuse reads from now on."""
         self.closed = True
@@ -175,8 +180,12 @@ class Reader:
         return header and Found(fingerprint, location, header)
 
     def _value_at(self, location: int, key: bytes, fingerprint: int) -> bytes | None:
+        faults = self.fault_count
         found = self._view_at(location, key, fingerprint)
-        return None if found is None else bytes(found[2])
+        value = None if found is None else bytes(found[2])
+        if faults != self.fault_count:
+            raise self._damaged(location, key, "the device failed while it was read")
+        return value
 
     def _view_at(
         self, location: int, key: bytes, fingerprint: int, *, verify: bool = False
@@ -264,15 +273,21 @@ def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> 
 
 
 class View:
-    """Context manager around one value; the memoryview is valid inside the `with` only."""
+    """Context manager around one value; the memoryview is valid inside the `with` only.
+
+    Raises BlockDamaged at its end when what it showed was not what was stored.
+    """
 
     def __init__(self, reader: Reader, key: bytes) -> None:
         self._reader = reader
         self._key = key
 
     def __enter__(self) -> memoryview:
-        self._slot, self._value = self._reader.pinned_value(self._key)
-        return self._value
+        self._faults = self._reader.fault_count
+        self._slot, value = self._reader.pinned_value(self._key)
+        return value
 
     def __exit__(self, *_raised: object) -> None:
         self._reader.unpin(self._slot)
+        if self._slot != NO_SLOT and self._faults != self._reader.fault_count:
+            raise BlockDamaged(self._key, 0, "the device failed while it was read")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -182,11 +183,15 @@ def superblocks_apart(image: bytes) -> bytes:
 # ----------------------------------------------------------------------------- odd answers
 
 
+def opened(path: Path) -> Store:
+    device = FileDevice(path, create_size_bytes=SIZE_BYTES)
+    Store.format(device, segment_size_bytes=512 << 10)
+    return Store.open(device)
+
+
 @pytest.fixture
 def store(tmp_path):
-    device = FileDevice(tmp_path / "store", create_size_bytes=SIZE_BYTES)
-    Store.format(device, segment_size_bytes=512 << 10)
-    with Store.open(device) as store:
+    with opened(tmp_path / "store") as store:
         yield store
 
 
@@ -251,6 +256,54 @@ def test_a_damaged_value_is_told_and_its_size_is_known(store):
     with pytest.raises(BlockDamaged):
         store.get(key)
     assert store.size_of(key) == len(value)
+
+
+TRUNCATED = """
+import os, sys
+if {pure}:
+    sys.modules["blkdev._native"] = None
+from pathlib import Path
+from blkdev.errors import BlockDamaged
+from tests.blkdev.test_native import opened, block, put
+store = opened(Path({path!r}))
+key, value = block(1, 200_000)
+put(store, [(key, value), block(2, 200_000)])
+store.commit()
+try:
+    with store.view(key) as view:
+        os.truncate({path!r}, 4096)
+        shown = bytes(view)
+    print("no error")
+except BlockDamaged:
+    print("damaged", shown == value)
+for key in (key, block(2, 200_000)[0]):
+    try:
+        store.get(key)
+        print("no error")
+    except BlockDamaged:
+        print("damaged")
+"""
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_device_that_fails_under_a_view_is_damage_and_not_the_end(tmp_path, pure):
+    """The page was there when it was asked for, and is not when it is touched: SIGBUS."""
+    code = TRUNCATED.format(pure=pure, path=str(tmp_path / "store"))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    if pure or PURE:
+        assert done.returncode == -signal.SIGBUS
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == ["damaged False", "damaged", "damaged"]
+
+
+def test_a_bus_error_that_is_not_ours_still_ends_the_process():
+    code = "import blkdev.index, os, signal; os.kill(os.getpid(), signal.SIGBUS)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGBUS
 
 
 def test_two_keys_of_one_fingerprint_are_told_apart(store, monkeypatch):
