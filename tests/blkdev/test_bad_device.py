@@ -143,6 +143,19 @@ def test_all_superblock_copies_damaged_is_said_and_nothing_is_written(image):
         Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
 
 
+def test_device_that_cannot_be_read_at_all_is_not_taken_for_an_empty_one(image):
+    device = FaultyDevice(SIZE_BYTES, pages=dict(image))
+    device.failing = {"read"}
+    for read_only in (False, True):
+        with pytest.raises(SuperblockDamaged, match=r"is readable: .*on purpose"):
+            Store.open(device, read_only=read_only)
+    with pytest.raises(OSError, match="on purpose"):
+        Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
+    assert device.pages == image
+    device.failing = set()
+    assert_holds(Store.open(device), ITEMS)
+
+
 def test_newest_generation_wins_over_an_older_copy(image):
     store, device = new_store()
     stale = dict(device.pages)
