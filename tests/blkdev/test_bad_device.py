@@ -25,6 +25,7 @@ from blkdev.errors import (
 from blkdev.format import FORMAT_VERSION, PAGE_SIZE_BYTES, SUPERBLOCK
 from blkdev.store import Store
 from blkdev.superblock import Geometry
+from tests.blkdev import loops
 from tests.blkdev.devices import (
     MIB,
     SIZE_BYTES,
@@ -418,18 +419,8 @@ def test_file_truncated_under_an_open_store_is_an_error_and_no_crash(tmp_path, i
 
 @pytest.fixture
 def loop_device(tmp_path):
-    """A loop device over an empty file; the test is skipped where the kernel offers none."""
-    path = tmp_path / "disk"
-    with path.open("wb") as file:
-        file.truncate(SIZE_BYTES)
-    command = ["losetup", "--find", "--show", str(path)]
-    try:
-        attached = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"needs a loop device: {error}")
-    name = attached.stdout.strip()
-    yield name
-    subprocess.run(["losetup", "--detach", name], check=True)
+    with loops.attached(tmp_path / "disk", SIZE_BYTES) as name:
+        yield name
 
 
 @pytest.mark.needs_root

@@ -16,6 +16,7 @@ import pytest
 
 from blkdev.device import open_device
 from blkdev.store import Store
+from tests.blkdev import loops
 from tests.blkdev.devices import MIB, SIZE_BYTES, assert_sound, block, blocks, contents
 from tests.blkdev.holder import ANSWER_S, Holder, held
 
@@ -53,12 +54,10 @@ class Disk:
         return int(counts["flushes"])
 
     def plug(self) -> None:
-        attach = ["losetup", "--find", "--show", str(self._mountpoint / "disk")]
-        attached = subprocess.run(attach, capture_output=True, text=True, check=True)
-        self.device = attached.stdout.strip()
+        self.device = loops.attach(self._mountpoint / "disk")
 
     def unplug(self) -> None:
-        subprocess.run(["losetup", "--detach", self.device], check=True)
+        loops.detach(self.device)
         self.device = ""
 
     def power_cut(self, holder: Holder) -> None:
