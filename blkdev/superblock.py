@@ -149,6 +149,13 @@ def load(device: Device) -> fmt.Row:
             raise SuperblockDamaged(
                 f"{device.name}: every copy of the superblock is damaged (restore a backup)"
             )
+        try:
+            device.read(0, min(fmt.PAGE_SIZE_BYTES, device.size_bytes))
+        except OSError as error:
+            # An unreadable device is not an empty one: nobody should be told to format it.
+            raise SuperblockDamaged(
+                f"{device.name}: no copy of the superblock is readable: {error} (look at the disk)"
+            ) from error
         raise NotAStore(device.name)
     newest = max(valid, key=lambda block: block.generation)
     unknown = newest.features_incompatible & ~fmt.FEATURES_INCOMPATIBLE
