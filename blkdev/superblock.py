@@ -5,8 +5,8 @@
 
 Invariants
 - Each copy has an erase unit of its own, so a failing erase takes at most one.
-- An update writes copy 0, syncs, writes the others, syncs: at no moment can a crash tear both. Where
-  none of the others is whole, it is the other way round: the last whole copy is never overwritten.
+- An update writes copy 0, syncs, writes the others, syncs: at no moment can a crash tear both.
+  Where none of the others is whole, these come first: the last whole copy is never overwritten.
 - The valid copy with the highest generation wins; every read-write open rewrites all copies, which
   repairs damaged ones.
 """
