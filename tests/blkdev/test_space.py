@@ -346,10 +346,14 @@ def test_unreadable_or_missing_checkpoint_costs_no_data():
     missing = copied(device)
     for page in range(first, end):
         missing.pages.pop(page, None)
-    for image in (unreadable, missing):
-        store = Store.open(image)
-        assert not store.recovery.from_checkpoint
-        assert_content(store, expected)
+    store = Store.open(missing)
+    assert not store.recovery.from_checkpoint
+    assert_content(store, expected)
+    store = Store.open(unreadable)
+    assert not store.recovery.from_checkpoint
+    assert store.recovery.damaged_slots, "its segments are set aside"
+    assert contents(store) == expected
+    assert store.check().ok
 
 
 def test_damaged_checkpoint_of_a_closed_store_costs_no_data():
