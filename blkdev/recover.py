@@ -7,6 +7,8 @@ Invariants
   write and lose an earlier one, so nothing after a torn group is ever trusted.
 - The durable mark is the highest group that any header says was synced when it was written. Damage
   below it is not a torn tail: it costs the records it hits, is reported, and ends nothing.
+- What the device cannot read is not free: a slot that nothing identifies for that reason is left as
+  it is, and reported.
 - Running twice on the same bytes gives the same result.
 """
 
@@ -20,6 +22,7 @@ from typing import NamedTuple
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
+from blkdev.errors import StoreDamaged
 from blkdev.log import Tail
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
@@ -57,7 +60,8 @@ class Unsealed(NamedTuple):
 @dataclass
 class Recovered:
     """A store's state, and what to put in order on the device before anything is written to it:
-    slots to wipe, a footer that a dropped tail left, footers and headers to write again.
+    slots to wipe, a footer that a dropped tail left, footers and headers to write again. It
+    `is_cut_short` when the log may go on behind segments that the device cannot read.
     """
 
     catalog: Catalog
@@ -69,6 +73,7 @@ class Recovered:
     stale_footer_slot: int | None = None
     unsealed: list[Unsealed] = field(default_factory=list)
     damaged_headers: list[tuple[Segment, int]] = field(default_factory=list)
+    is_cut_short: bool = False
 
 
 class _Found(NamedTuple):
@@ -82,7 +87,8 @@ class _Found(NamedTuple):
 def recover(volume: Volume, block: fmt.Row) -> Recovered:
     """Rebuild the state of a store.
 
-    Raises NewerFormat for records that only a newer program understands.
+    Raises NewerFormat for records that only a newer program understands, StoreDamaged when the
+    device reads nothing.
     """
     loaded = None
     if block.checkpoint_slot != fmt.NO_SLOT:
@@ -90,6 +96,8 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     if loaded is not None and block.clean:
         return _as_closed(volume, block, loaded)
     identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
+    if len(volume.failed_slots) == len(identities):
+        raise StoreDamaged(f"{volume.device.name}: no segment can be read (look at the disk)")
     if loaded is not None and not _is_current(loaded, identities):
         loaded = None
     replay = _Replay(volume, identities, loaded)
@@ -109,10 +117,16 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
         segment = catalog.segments.get(slot)
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
+        elif slot in volume.failed_slots and identity.kind == fmt.SEGMENT_FREE:
+            # Nobody knows what it holds: it is left as it is.
+            continue
         elif segment is None and slot not in slots:
             # A dropped tail, a lost free mark, a checkpoint that was never pointed at.
             free = identity.kind == fmt.SEGMENT_FREE
             (catalog.free if free else found.garbage_slots).append(slot)
+    dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
+    found.is_cut_short = dropped and bool(volume.failed_slots)
+    replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
 
 

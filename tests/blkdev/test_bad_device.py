@@ -18,7 +18,9 @@ from blkdev.errors import (
     ForeignSignature,
     NewerFormat,
     NotAStore,
+    StoreDamaged,
     StoreExists,
+    StoreFull,
     StoreReadOnly,
     SuperblockDamaged,
 )
@@ -33,6 +35,7 @@ from tests.blkdev.devices import (
     FaultyDevice,
     assert_holds,
     assert_sound,
+    block,
     blocks,
     contents,
     copied,
@@ -190,6 +193,69 @@ def test_newest_generation_wins_over_an_older_copy(image):
         device.pages[page] = stale[page]
     flip(device, first, 100, 1)
     assert_holds(Store.open(device), ITEMS)
+
+
+# ------------------------------------------------------------------------ unreadable parts
+
+
+def killed_image(commits: int) -> dict[int, bytes]:
+    """Pages of a store that was killed: its log has to be read."""
+    store, device = new_store()
+    for first in range(0, 300, 300 // commits):
+        put(store, blocks(first, 300 // commits, 3000))
+        store.commit()
+    return dict(device.pages)
+
+
+def with_unreadable_slot(image: dict[int, bytes], slot: int) -> FaultyDevice:
+    device = FaultyDevice(SIZE_BYTES, pages=dict(image))
+    first = Geometry.of(superblock.load(device)).segment_offset(slot) // PAGE_SIZE_BYTES
+    device.bad = set(range(first, first + SMALL_SEGMENT_BYTES // PAGE_SIZE_BYTES))
+    return device
+
+
+def test_segment_that_cannot_be_read_is_reported_and_never_taken_for_free():
+    """The disk may be well again tomorrow: nothing may be written over what it did not read."""
+    image = killed_image(commits=30)
+    device = with_unreadable_slot(image, 3)
+    store = Store.open(device)
+    assert store.recovery.damaged_slots == [3]
+    kept = [item for item in blocks(0, 300, 3000) if store.has(item[0])]
+    assert 260 < len(kept) < 300
+    assert_holds(store, kept)
+    with contextlib.suppress(StoreFull):
+        for number in range(1000, 3000):
+            put(store, [block(number, 3000)])
+    store.commit()
+    assert all(device.pages[page] == image[page] for page in device.bad)
+
+
+def test_log_that_may_go_on_behind_an_unreadable_segment_is_not_written_to():
+    """Nothing but the last commit says that the segments behind it are no torn tail."""
+    image = killed_image(commits=1)
+    device = with_unreadable_slot(image, 3)
+    with pytest.raises(StoreDamaged, match=r"behind segments \[3\]"):
+        Store.open(device)
+    assert device.pages == image
+    reader = Store.open(device, read_only=True)
+    assert_holds(reader, [item for item in blocks(0, 300, 3000) if reader.has(item[0])])
+    device.bad = set()
+    assert_holds(Store.open(device), blocks(0, 300, 3000))
+
+
+def test_device_of_which_no_segment_can_be_read_is_damaged_and_not_empty():
+    image = killed_image(commits=1)
+    device = FaultyDevice(SIZE_BYTES, pages=dict(image))
+    geometry = Geometry.of(superblock.load(device))
+    first = geometry.segment_offset(0) // PAGE_SIZE_BYTES
+    count = geometry.segment_count * SMALL_SEGMENT_BYTES // PAGE_SIZE_BYTES
+    device.bad = set(range(first, first + count))
+    for read_only in (False, True):
+        with pytest.raises(StoreDamaged, match="no segment can be read"):
+            Store.open(device, read_only=read_only)
+    assert device.pages == image
+    device.bad = set()
+    assert_holds(Store.open(device), blocks(0, 300, 3000))
 
 
 # ------------------------------------------------------------------- versions and features
