@@ -15,7 +15,7 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -186,6 +186,23 @@ class Checkpointer:
     def segment_count(self) -> int:
         return len(self._slots)
 
+    @property
+    def scrubbed_to(self) -> int:
+        """Sequence of the segment that an unfinished scrub read last."""
+        return int(self._block.scrubbed_to)
+
+    def retire(self, slots: Iterable[int]) -> set[int]:
+        """Take segments out of use for good, durably and without a write to them; those of them
+        that the list has room for. No checkpoint may name them.
+        """
+        bad = self._catalog.bad_slots
+        room = fmt.BAD_SLOTS_MAX - sum(bad.values())
+        retired = set(sorted(slots)[:room])
+        if retired:
+            bad.update(dict.fromkeys(retired, True))
+            self.update_superblock()
+        return retired
+
     def is_due(self) -> bool:
         """Whether a replay from the last one would take long enough to pay for another, and
         there is space for it.
@@ -202,7 +219,8 @@ class Checkpointer:
 
     def update_superblock(self, **changes: Any) -> None:
         """Rewrite all copies with these fields changed, durably. Raises StoreReadOnly."""
-        changed = self._block._replace(**changes)
+        bad = self._catalog.bad_slots
+        changed = superblock.with_bad_slots(self._block._replace(**changes), bad)
         self._block = self._log.guarded(lambda: superblock.store(self._volume.device, changed))
 
     def write(self) -> bool:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
@@ -55,6 +55,17 @@ class Draft(NamedTuple):
     fingerprint: int = fmt.NO_FINGERPRINT
     sequence: int = -1
     moved_from: int = 0
+
+
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> Draft:
+    """The record that kills these, given as location -> fingerprint."""
+    value = b"".join(
+        fmt.TOMBSTONE.struct.pack(
+            fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
+        )
+        for location, fingerprint in dead.items()
+    )
+    return Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value))
 
 
 class Tail(NamedTuple):
@@ -280,6 +291,14 @@ class Log:
         if self.active is not None:
             self.seal_segment(self.active, self.entries, self.written_group)
         self.active = None
+
+    def leave_segment(self) -> None:
+        """Go on in another segment, without a write to this one: it is damaged, and will be
+        emptied. The caller holds the write lock and wrote out what was staged.
+        """
+        if self.active is not None:
+            self.active.sealed = True
+        self.active, self.entries = None, array("Q")
 
     def seal_segment(self, segment: Segment, entries: array[int], last_group: int) -> None:
         """End a segment with the summary that makes a rebuild cheap."""

@@ -5,7 +5,7 @@ Invariants
   record that is still in the index after it was read was read whole; the check costs one
   comparison unless a segment was wiped or opened meanwhile.
 - A fingerprint is confirmed by the key in the record's header; a damaged header is BlockDamaged,
-  never "not found".
+  never "not found". So is a value that was found rotten, by whatever is asked of its key.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ class Reader:
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
         return self._search(key, self._found_at)
+
+    def condemn(self, key: bytes) -> None:
+        """The key's value counts as damaged from now on."""
+        try:
+            found = self.find(key)
+        except BlockDamaged:
+            return
+        with self._log.state_lock:
+            if found is not None and self._index.has(found.fingerprint, found.location):
+                self._catalog.damaged.add(found.location)
 
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
@@ -109,12 +119,16 @@ class Reader:
             if not locations:
                 return None
             damage: BlockDamaged | None = None
+            rotten: list[int] = []
             found: T | None = None
             for location in locations:
                 try:
                     found = read(location, key, fingerprint)
                 except BlockDamaged as error:
                     damage = error
+                    if error.__cause__ is None:
+                        # What only the device could not read may be readable later.
+                        rotten.append(location)
                 if found is not None:
                     break
             if found is None or reuses != log.reuse_count:
@@ -122,6 +136,8 @@ class Reader:
                     if locations != self._index.locations(fingerprint):
                         continue
             if found is None and damage is not None:
+                with log.state_lock:
+                    self._catalog.damaged.update(rotten)
                 raise damage
             return found
 
@@ -171,6 +187,8 @@ class Reader:
         """The header if the record is the key's, None if another key's."""
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         if header is not None and packed[_HEAD : _HEAD + header.key_size_bytes] == key:
+            if location in self._catalog.damaged:
+                raise self._damaged(location, key, "its value fails its checksum")
             return header
         # Another key's header may be longer than what was read of it.
         if header is None and self.key_at(location) is None:

@@ -31,7 +31,9 @@ from blkdev.segment import (
     read_group,
     read_record,
     read_summary,
+    salvage,
 )
+from blkdev.superblock import bad_slots
 
 
 @dataclass
@@ -84,12 +86,17 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
 
     Raises NewerFormat for records that only a newer program understands.
     """
+    bad = bad_slots(block)
     loaded = None
     if block.checkpoint_slot != fmt.NO_SLOT:
         loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
     if loaded is not None and block.clean:
-        return _as_closed(volume, block, loaded)
-    identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
+        return _as_closed(volume, block, loaded, bad)
+    # What a retired segment holds has left the log, though it is still there.
+    identities = [
+        Identity() if bad.get(slot) else identify(volume, slot)
+        for slot in range(volume.geometry.segment_count)
+    ]
     if loaded is not None and not _is_current(loaded, identities):
         loaded = None
     replay = _Replay(volume, identities, loaded)
@@ -105,9 +112,13 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
             active.sealed, found.tail = True, tail._replace(active=None)
         else:
             found.stale_footer_slot = active.slot
-    found.unsealed = replay.unsealed
+    # Nothing is written any more to a segment with unreadable sectors.
+    found.unsealed = [full for full in replay.unsealed if full.segment.slot not in bad]
+    catalog.bad_slots = bad
     for slot, identity in enumerate(identities):
         segment = catalog.segments.get(slot)
+        if slot in bad:
+            continue
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
         elif segment is None and slot not in slots:
@@ -117,10 +128,11 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     return found
 
 
-def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded) -> Recovered:
+def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded, bad: dict[int, bool]) -> Recovered:
     """A store that was closed: its checkpoint is the state, nothing was written after it."""
     head, catalog = loaded.head, loaded.catalog
-    taken = {*catalog.segments, *loaded.slots}
+    catalog.bad_slots = bad
+    taken = {*catalog.segments, *loaded.slots, *bad}
     slots = range(volume.geometry.segment_count)
     catalog.free.extend(slot for slot in slots if slot not in taken)
     active = catalog.by_sequence.get(head.tail_sequence)
@@ -186,7 +198,9 @@ class _Replay:
         return durable
 
     def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
-        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
+        footer = found.identity.footer
+        end = None if footer is None else footer.groups_end
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start, end)
 
     @staticmethod
     def _has_summary(found: _Found, durable: int) -> bool:
@@ -240,6 +254,7 @@ class _Replay:
 
     def _by_groups(self, found: _Found) -> bool:
         """Apply a segment group by group; False where the log ends in it."""
+        expected = found.start
         for offset, header in self._groups(found):
             maybe_torn = header.number > self._durable
             if maybe_torn and (header.number != self.last + 1 or header.epoch < self.epoch):
@@ -249,9 +264,13 @@ class _Replay:
                 self.report.tail_torn = True
                 return False
             segment = self.active or self._open(found)
-            self.catalog.extend(segment, offset + fmt.aligned(header.size_bytes))
+            if offset > expected:
+                # The headers before this one were durable and are damaged.
+                self._by_salvage(segment, expected, offset)
+            expected = offset + fmt.aligned(header.size_bytes)
+            self.catalog.extend(segment, expected)
             if records is None:
-                self._damaged(found.slot)
+                self._by_salvage(segment, offset, expected)
             for record in records or ():
                 self._apply(segment, record)
                 self.entries.extend(record.entry(self._volume.index_salt))
@@ -261,10 +280,23 @@ class _Replay:
             self.next_sequence = max(self.next_sequence, header.next_sequence)
             self.report.groups_replayed += 1
             self.report.bytes_replayed += header.size_bytes
+        footer = found.identity.footer
+        if self.active is not None and self._has_summary(found, self._durable):
+            assert footer is not None
+            if expected < footer.groups_end:
+                self._by_salvage(self.active, expected, footer.groups_end)
         if self.active is None and found.identity.first_group <= self._durable:
             self._damaged(found.slot)
             self._open(found)
         return True
+
+    def _by_salvage(self, segment: Segment, offset: int, end: int) -> None:
+        """Apply what verifies by itself in a damaged part of the log."""
+        self._damaged(segment.slot)
+        self.catalog.extend(segment, end)
+        for record in salvage(self._volume, segment.slot, offset, end):
+            self._apply(segment, record)
+            self.entries.extend(record.entry(self._volume.index_salt))
 
     def _open(self, found: _Found) -> Segment:
         sequence = found.identity.sequence

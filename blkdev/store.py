@@ -24,7 +24,8 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
-from blkdev.care.check import Checker, CheckReport
+from blkdev.care.check import Checker, CheckReport, ProgressCallback
+from blkdev.care.repair import Repairer, RepairReport
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
@@ -40,7 +41,7 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Log
+from blkdev.log import DATA, RELEASE, Draft, Log, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
@@ -203,9 +204,14 @@ class Store:
 
     def _put(self, draft: Draft) -> int:
         with self._log.write_lock:
-            if self._catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
-                return 0
-            self._log.append((draft,), DATA)
+            drafts: tuple[Draft, ...] = (draft,)
+            if self._catalog.index.locations(draft.fingerprint):
+                if self._exists(draft.key):
+                    return 0
+                # What is there is damaged: it dies with the good copy's coming, in one group.
+                dead = self._dead([draft.key], None)
+                drafts = (tombstones_of(dead, self._catalog), draft) if dead else drafts
+            self._log.append(drafts, DATA)
             return 1
 
     def _with_room(self, action: Callable[[], int], right: int) -> int:
@@ -222,7 +228,6 @@ class Store:
         try:
             return self._reader.find(key) is not None
         except BlockDamaged:
-            # Its header is damaged: a good copy next to it is found in its stead.
             return False
 
     def get(self, key: bytes) -> bytes:
@@ -285,25 +290,21 @@ class Store:
         return deleted + self._with_room(deletion(batch), RELEASE)
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            dead: dict[int, int] = {}
-            for key in keys:
-                fingerprint = fingerprint_of(key, self._volume.index_salt)
-                for location in catalog.index.locations(fingerprint):
-                    if self._may_delete(location, key, before):
-                        dead[location] = fingerprint
-            if not dead:
-                return 0
-            segments = catalog.segments
-            value = b"".join(
-                fmt.TOMBSTONE.struct.pack(
-                    fingerprint, location, segments[fmt.location_slot(location)].sequence
-                )
-                for location, fingerprint in dead.items()
-            )
-            log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
+        with self._log.write_lock:
+            dead = self._dead(keys, before)
+            if dead:
+                self._log.append((tombstones_of(dead, self._catalog),), RELEASE)
             return len(dead)
+
+    def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
+        """Location -> fingerprint of the records that deleting these keys kills."""
+        dead: dict[int, int] = {}
+        for key in keys:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            for location in self._catalog.index.locations(fingerprint):
+                if self._may_delete(location, key, before):
+                    dead[location] = fingerprint
+        return dead
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -311,6 +312,12 @@ class Store:
             # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
             return before is None
         return found[1] == key and (before is None or found[0].sequence <= before)
+
+    def condemn(self, key: bytes) -> None:
+        """The caller found the key's value wrong by a hash of its own: until the store is closed it
+        counts as damaged, so that a put stores it anew.
+        """
+        self._reader.condemn(key)
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
@@ -417,7 +424,7 @@ class Store:
         with self._maintenance_lock:
             return self._checkpointer.write()
 
-    def check(self) -> CheckReport:
+    def check(self, progress: ProgressCallback | None = None) -> CheckReport:
         """Read and verify everything; writers and compaction wait meanwhile. Reports damage by
         key and device offset and changes nothing but staging: what is staged is written first.
         """
@@ -426,7 +433,16 @@ class Store:
             self._check_open()
             if not self.read_only and log.failure is None:
                 log.write_out()
-            return Checker(self._volume, self._catalog).run()
+            return Checker(self._volume, self._catalog, progress).run()
+
+    def repair(self, progress: ProgressCallback | None = None) -> RepairReport:
+        """Check; keep what verifies, drop what does not, and check again. Writers wait, readers
+        may go on. Raises StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        with self._maintenance_lock, self._log.write_lock:
+            parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+            return Repairer(*parts, progress).run()
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""
