@@ -10,8 +10,9 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from array import array
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -24,7 +25,20 @@ from blkdev.segment import Volume
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
+NO_SLOT = -1
+"""Of a view that holds up no segment."""
+_PLACE = (1 << fmt.SIZE_SHIFT) - 1
+"""The bits of a location that say where, in device order."""
 T = TypeVar("T")
+
+
+if TYPE_CHECKING:
+    from blkdev._native import Finder
+else:
+    try:
+        from blkdev._native import Finder
+    except ImportError:
+        Finder = None
 
 
 class Found(NamedTuple):
@@ -45,6 +59,7 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
+        self._finder = _finder_for(volume, catalog, log, verify=verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
@@ -60,21 +75,91 @@ class Reader:
             if found is not None and self._index.has(found.fingerprint, found.location):
                 self._catalog.damaged.add(found.location)
 
+    @property
+    def fault_count(self) -> int:
+        """See `Device`."""
+        return self._volume.device.fault_count
+
+    def close(self) -> None:
+        """Refuse reads from now on."""
+        self.closed = True
+        if self._finder is not None:
+            self._finder.close()
+
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
+        finder = self._finder_of(key)
+        if finder is not None:
+            value = finder.value(key)
+            if value is not NotImplemented:
+                return value
         return self._search(key, self._value_at)
+
+    def has(self, key: bytes) -> bool:
+        """Whether the key is there. Raises BlockDamaged, also when only its value was found so."""
+        finder = self._finder_of(key)
+        size = NotImplemented if finder is None else finder.size(key)
+        return self.find(key) is not None if size is NotImplemented else size is not None
+
+    def size(self, key: bytes) -> int | None:
+        """The size of the key's value, damaged or not. Raises BlockDamaged."""
+        if self._finder is not None:
+            size = self._finder.size(key)
+            if size is not NotImplemented:
+                return size
+        return self._search(key, lambda location, key, _: self._size_at(location, key))
 
     def part(self, key: bytes, start: int, length: int) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
+        finder = self._finder_of(key)
+        if finder is not None:
+            part = finder.part(key, start, length)
+            if part is not NotImplemented:
+                return part
         return self._search(
             key, lambda location, key, _: self._part_at(location, key, start, length)
         )
+
+    def _finder_of(self, key: bytes) -> Finder | None:
+        """The short way to the key's record. It knows nothing of damage that was found before."""
+        damaged = self._catalog.damaged
+        if damaged and self._finder is not None:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            if not damaged.isdisjoint(self._index.locations(fingerprint)):
+                return None
+        return self._finder
+
+    def keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
+        """Keys of (fingerprint, location) pairs; those that compaction moved are followed, if they
+        were put at position `newest` or before.
+        """
+        for slots in snapshot:
+            pairs = iter(slots)
+            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
+            for fingerprint, location in ordered:
+                found = self.key_at(location)
+                with self._log.state_lock:
+                    now = self._index.locations(fingerprint)
+                if location in now:
+                    if found is not None:
+                        yield found[1]
+                    continue
+                moved = [self.key_at(place) for place in now]
+                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
 
     def view(self, key: bytes) -> View:
         return View(self, key)
 
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
-        """(pinned slot, value without a copy). Raises KeyNotFound, BlockDamaged."""
+        """(pinned slot, value without a copy); for a small value a copy, and `NO_SLOT`.
+
+        Raises KeyNotFound, BlockDamaged.
+        """
+        finder = self._finder_of(key)
+        if finder is not None:
+            copy = finder.value(key)
+            if isinstance(copy, bytes):
+                return NO_SLOT, memoryview(copy)
         while True:
             found = self._search(key, self._view_at)
             if found is None:
@@ -87,8 +172,9 @@ class Reader:
                     return slot, value
 
     def unpin(self, slot: int) -> None:
-        with self._log.state_lock:
-            self._catalog.pins[slot] -= 1
+        if slot != NO_SLOT:
+            with self._log.state_lock:
+                self._catalog.pins[slot] -= 1
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
@@ -142,14 +228,31 @@ class Reader:
             return found
 
     def _found_at(self, location: int, key: bytes, fingerprint: int) -> Found | None:
-        staged = self._log.staged.get(location)
-        packed = staged[0] if staged else self._guarded(location, key, _HEAD + len(key))
-        header = self._confirm(packed, location, key)
+        header = self._header_at(location, key)
+        self._check_value(location, key, header)
         return header and Found(fingerprint, location, header)
 
+    def _size_at(self, location: int, key: bytes) -> int | None:
+        header = self._header_at(location, key)
+        return None if header is None else int(header.value_size_bytes)
+
+    def _header_at(self, location: int, key: bytes) -> fmt.Row | None:
+        staged = self._log.staged.get(location)
+        packed = staged[0] if staged else self._guarded(location, key, _HEAD + len(key))
+        return self._confirm(packed, location, key)
+
+    def _check_value(self, location: int, key: bytes, header: fmt.Row | None) -> None:
+        """Raises BlockDamaged for a value of the key's that was found rotten before."""
+        if header is not None and location in self._catalog.damaged:
+            raise self._damaged(location, key, "its value fails its checksum")
+
     def _value_at(self, location: int, key: bytes, fingerprint: int) -> bytes | None:
+        faults = self.fault_count
         found = self._view_at(location, key, fingerprint)
-        return None if found is None else bytes(found[2])
+        value = None if found is None else bytes(found[2])
+        if faults != self.fault_count:
+            raise self._damaged(location, key, "the device failed while it was read")
+        return value
 
     def _view_at(
         self, location: int, key: bytes, fingerprint: int, *, verify: bool = False
@@ -160,6 +263,7 @@ class Reader:
             return (fingerprint, location, memoryview(staged[1]).toreadonly()) if same else None
         packed = memoryview(self._guarded(location, key, fmt.location_size(location)))
         header = self._confirm(packed, location, key)
+        self._check_value(location, key, header)
         if header is None:
             return None
         value_at = _HEAD + header.key_size_bytes
@@ -173,7 +277,8 @@ class Reader:
         if staged:
             same = staged[0][_HEAD:] == key
             return bytes(memoryview(staged[1])[start : start + length]) if same else None
-        header = self._confirm(self._guarded(location, key, _HEAD + len(key)), location, key)
+        header = self._header_at(location, key)
+        self._check_value(location, key, header)
         if header is None:
             return None
         offset = self._volume.device_offset(location) + _HEAD + header.key_size_bytes + start
@@ -187,8 +292,6 @@ class Reader:
         """The header if the record is the key's, None if another key's."""
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         if header is not None and packed[_HEAD : _HEAD + header.key_size_bytes] == key:
-            if location in self._catalog.damaged:
-                raise self._damaged(location, key, "its value fails its checksum")
             return header
         # Another key's header may be longer than what was read of it.
         if header is None and self.key_at(location) is None:
@@ -217,16 +320,43 @@ class Reader:
         return BlockDamaged(key, self._volume.device_offset(location), why)
 
 
+def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> Finder | None:
+    """The short way to a record in C, where the device is a file and the helper was built."""
+    descriptor = volume.device.descriptor
+    if Finder is None or descriptor is None:
+        return None
+    geometry = volume.geometry
+    before = geometry.segments_before_middle
+    return Finder(
+        catalog.index,
+        log,
+        descriptor,
+        verify,
+        volume.index_salt,
+        volume.seed,
+        geometry.segment_offset(0),
+        geometry.segment_size_bytes,
+        before,
+        geometry.segment_offset(before) - before * geometry.segment_size_bytes,
+    )
+
+
 class View:
-    """Context manager around one value; the memoryview is valid inside the `with` only."""
+    """Context manager around one value; the memoryview is valid inside the `with` only.
+
+    Raises BlockDamaged at its end when what it showed was not what was stored.
+    """
 
     def __init__(self, reader: Reader, key: bytes) -> None:
         self._reader = reader
         self._key = key
 
     def __enter__(self) -> memoryview:
-        self._slot, self._value = self._reader.pinned_value(self._key)
-        return self._value
+        self._faults = self._reader.fault_count
+        self._slot, value = self._reader.pinned_value(self._key)
+        return value
 
     def __exit__(self, *_raised: object) -> None:
         self._reader.unpin(self._slot)
+        if self._slot != NO_SLOT and self._faults != self._reader.fault_count:
+            raise BlockDamaged(self._key, 0, "the device failed while it was read")

@@ -41,7 +41,7 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Log, tombstones_of
+from blkdev.log import DATA, RELEASE, Draft, Item, Log, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
@@ -49,10 +49,8 @@ from blkdev.signature import refuse_foreign
 from blkdev.stats import StoreStats, measure
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SEGMENTS_WANTED = 64
-_SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
-_PLACE = (1 << fmt.SIZE_SHIFT) - 1
-"""The bits of a location that say where, in device order."""
+_BATCH_SIZE_BYTES = 1 << 20
+_BATCH_COUNT = 256
 
 
 class Store:
@@ -104,7 +102,7 @@ class Store:
         encoded = label.encode()
         if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
             raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or _default_segment_size(device.size_bytes)
+        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
         geometry = superblock.Geometry.for_device(device, size)
         if not force:
             refuse_foreign(device)
@@ -169,7 +167,8 @@ class Store:
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
         finally:
-            self._closed = self._reader.closed = True
+            self._closed = True
+            self._reader.close()
             self.device.close()
 
     def __enter__(self) -> Store:
@@ -187,20 +186,27 @@ class Store:
         Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-        salt, value_max = self._volume.index_salt, self.geometry.value_size_max_bytes
         new = 0
-        for key, value in items:
-            if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
-                raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
-            if len(value) > value_max:
-                raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
-            kept = frozen(value)
-            draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint_of(key, salt))
-            try:
-                new += self._put(draft)
-            except StoreFull:
-                new += self._with_room(lambda put=draft: self._put(put), DATA)  # type: ignore[misc]  # bound now
+        for batch in _batches(items):
+            at = 0
+            while at < len(batch):
+                at, staged = self._log.append_plain(batch, at)
+                new += staged
+                if at < len(batch):
+                    new += self._put_one(*batch[at])
+                    at += 1
         return new
+
+    def _put_one(self, key: bytes, value: fmt.BytesLike) -> int:
+        value_max = self.geometry.value_size_max_bytes
+        if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
+            raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
+        if len(value) > value_max:
+            raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
+        kept = frozen(value)
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint)
+        return self._with_room(lambda: self._put(draft), DATA)
 
     def _put(self, draft: Draft) -> int:
         with self._log.write_lock:
@@ -256,18 +262,18 @@ class Store:
         return self._reader.view(key)
 
     def has(self, key: bytes) -> bool:
-        """A miss needs no I/O. Raises BlockDamaged when the record cannot be told."""
-        return self._reader.find(key) is not None
+        """A miss needs no I/O. Raises BlockDamaged when the key's record is known to be damaged."""
+        return self._reader.has(key)
 
     def has_many(self, keys: Iterable[bytes]) -> list[bool]:
-        return [self._reader.find(key) is not None for key in keys]
+        return [self._reader.has(key) for key in keys]
 
     def size_of(self, key: bytes) -> int:
         """Size of the value in bytes. Raises KeyNotFound, BlockDamaged."""
-        found = self._reader.find(key)
-        if found is None:
+        size = self._reader.size(key)
+        if size is None:
             raise KeyNotFound(key)
-        return int(found.header.value_size_bytes)
+        return size
 
     def delete_many(self, keys: Iterable[bytes], *, before: int | None = None) -> int:
         """Delete what is there; the number of keys deleted. With `before`, only keys put at that
@@ -330,23 +336,7 @@ class Store:
             newest = log.position
             for entry in catalog.index.entries():
                 by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._keys_of(list(by_slot.values()), newest)
-
-    def _keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that compaction moved are followed."""
-        for slots in snapshot:
-            pairs = iter(slots)
-            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
-            for fingerprint, location in ordered:
-                found = self._reader.key_at(location)
-                with self._log.state_lock:
-                    now = self._catalog.index.locations(fingerprint)
-                if location in now:
-                    if found is not None:
-                        yield found[1]
-                    continue
-                moved = [self._reader.key_at(place) for place in now]
-                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
+        return self._reader.keys_of(list(by_slot.values()), newest)
 
     # Names and journals
 
@@ -462,11 +452,27 @@ class Store:
             self._log.check_writable()
 
 
-def _default_segment_size(device_size_bytes: int) -> int:
-    size = fmt.SEGMENT_SIZE_DEFAULT_BYTES
-    while size > _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES and device_size_bytes // size < _SEGMENTS_WANTED:
-        size //= 2
-    return size
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists, none of which holds many bytes; a list is taken as it is.
+
+    What came before an error of `items` is handed out first.
+    """
+    if isinstance(items, list):
+        yield items
+        return
+    batch: list[Item] = []
+    size_bytes = 0
+    try:
+        for item in items:
+            batch.append(item)
+            size_bytes += len(item[1])
+            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        yield batch
+        raise
+    yield batch
 
 
 def _boot_id() -> bytes:
