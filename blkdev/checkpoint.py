@@ -23,6 +23,7 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
+from blkdev.care.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.index import Index
 from blkdev.log import DATA, Log
@@ -232,21 +233,9 @@ class Checkpointer:
         return len(self._slots)
 
     @property
-    def scrubbed_to(self) -> int:
-        """Sequence of the segment that an unfinished scrub read last."""
-        return int(self._block.scrubbed_to)
-
-    def retire(self, slots: Iterable[int]) -> set[int]:
-        """Take segments out of use for good, durably and without a write to them; those of them
-        that the list has room for. No checkpoint may name them.
-        """
-        bad = self._catalog.bad_slots
-        room = fmt.BAD_SLOTS_MAX - sum(bad.values())
-        retired = set(sorted(slots)[:room])
-        if retired:
-            bad.update(dict.fromkeys(retired, True))
-            self.update_superblock()
-        return retired
+    def block(self) -> fmt.Row:
+        """The superblock as it was written last."""
+        return self._block
 
     def is_due(self) -> bool:
         """Whether a replay from the last one would take long enough to pay for another, and
@@ -265,7 +254,7 @@ class Checkpointer:
     def update_superblock(self, **changes: Any) -> None:
         """Rewrite all copies with these fields changed, durably. Raises StoreReadOnly."""
         bad = self._catalog.bad_slots
-        changed = superblock.with_bad_slots(self._block._replace(**changes), bad)
+        changed = with_bad_slots(self._block._replace(**changes), bad)
         self._block = self._log.guarded(lambda: superblock.store(self._volume.device, changed))
 
     def write(self) -> bool:

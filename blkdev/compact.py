@@ -24,6 +24,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from blkdev import format as fmt
+from blkdev.care.bad_slots import retire
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.log import COMPACTION, Draft, Log
@@ -206,7 +207,7 @@ class Compactor:
             return 0
         self._checkpointer.drop()
         slots = [item.segment.slot for item in ready]
-        retired = self._checkpointer.retire(slot for slot in slots if slot in catalog.bad_slots)
+        retired = retire(catalog, self._checkpointer, slots)
         log.wipe([slot for slot in slots if slot not in retired])
         with log.write_lock, log.state_lock:
             for item in ready:

@@ -31,11 +31,6 @@ class Device(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes, or OSError. Does not hold the interpreter lock during I/O."""
 
-    def read_through(self, offset: int, length: int) -> bytes:
-        """As `read`, but from the medium itself where the device can, past what the system has
-        cached: for who wants to know what is really there.
-        """
-
     def view(self, offset: int, length: int) -> memoryview:
         """As `read`, without a copy where the device can; valid as long as it is referenced.
 
@@ -100,9 +95,6 @@ class RamDevice:
         get = self.pages.get
         joined = b"".join([get(page, _ZERO_PAGE) for page in range(first, last + 1)])
         return joined[skip : skip + length]
-
-    def read_through(self, offset: int, length: int) -> bytes:
-        return self.read(offset, length)
 
     def view(self, offset: int, length: int) -> memoryview:
         return memoryview(self.read(offset, length))

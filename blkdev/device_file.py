@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import mmap
 import os
@@ -181,29 +180,6 @@ class FileDevice:
                 raise OSError(5, f"{self.name} ends at byte {at}")
             data += part
         return data
-
-    def read_through(self, offset: int, length: int) -> bytes:
-        begin = offset & -PAGE_SIZE_BYTES
-        wanted = (offset + length - begin + PAGE_SIZE_BYTES - 1) & -PAGE_SIZE_BYTES
-        try:
-            # A description of its own: the flag would hold for every other read, too.
-            direct = os.open(
-                f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT
-            )
-        except OSError:
-            return self.read(offset, length)
-        try:
-            with mmap.mmap(-1, wanted) as buffer:
-                count = os.preadv(direct, [buffer], begin)
-                data = buffer[offset - begin : min(count, offset + length - begin)]
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            data = b""
-        finally:
-            os.close(direct)
-        # The end of a file, or a file system that cannot do it.
-        return data if len(data) == length else self.read(offset, length)
 
     def view(self, offset: int, length: int) -> memoryview:
         number, skip = divmod(offset, self._window_size_bytes)

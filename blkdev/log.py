@@ -333,14 +333,6 @@ class Log:
             self.seal_segment(self.active, self.entries, self.written_group)
         self.active = None
 
-    def leave_segment(self) -> None:
-        """Go on in another segment, without a write to this one: it is damaged, and will be
-        emptied. The caller holds the write lock and wrote out what was staged.
-        """
-        if self.active is not None:
-            self.active.sealed = True
-        self.active, self.entries = None, array("Q")
-
     def seal_segment(self, segment: Segment, entries: array[int], last_group: int) -> None:
         """End a segment with the summary that makes a rebuild cheap."""
         footer = fmt.SEGMENT_FOOTER.zero()._replace(

@@ -25,6 +25,7 @@ from blkdev.segment import Volume
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
+_ROTTEN = "its value fails its checksum"
 NO_SLOT = -1
 """Of a view that holds up no segment."""
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
@@ -65,16 +66,6 @@ class Reader:
         """The key's record. Raises BlockDamaged."""
         return self._search(key, self._found_at)
 
-    def condemn(self, key: bytes) -> None:
-        """The key's value counts as damaged from now on."""
-        try:
-            found = self.find(key)
-        except BlockDamaged:
-            return
-        with self._log.state_lock:
-            if found is not None and self._index.has(found.fingerprint, found.location):
-                self._catalog.damaged.add(found.location)
-
     @property
     def fault_count(self) -> int:
         """See `Device`."""
@@ -107,7 +98,8 @@ class Reader:
             size = self._finder.size(key)
             if size is not NotImplemented:
                 return size
-        return self._search(key, lambda location, key, _: self._size_at(location, key))
+        found = self._search(key, self._found_at, rotten_too=True)
+        return None if found is None else int(found.header.value_size_bytes)
 
     def part(self, key: bytes, start: int, length: int) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
@@ -194,7 +186,14 @@ class Reader:
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         return None if header is None else (header, packed[_HEAD : _HEAD + header.key_size_bytes])
 
-    def _search(self, key: bytes, read: Callable[[int, bytes, int], T | None]) -> T | None:
+    def _search(
+        self,
+        key: bytes,
+        read: Callable[[int, bytes, int], T | None],
+        *,
+        rotten_too: bool = False,
+    ) -> T | None:
+        """What `read` makes of the key's record; `rotten_too` is for who needs its header only."""
         self._check_open()
         fingerprint = fingerprint_of(key, self._volume.index_salt)
         log = self._log
@@ -209,6 +208,8 @@ class Reader:
             found: T | None = None
             for location in locations:
                 try:
+                    if location in self._catalog.damaged and not rotten_too:
+                        raise self._damaged(location, key, _ROTTEN)  # one path
                     found = read(location, key, fingerprint)
                 except BlockDamaged as error:
                     damage = error
@@ -228,23 +229,10 @@ class Reader:
             return found
 
     def _found_at(self, location: int, key: bytes, fingerprint: int) -> Found | None:
-        header = self._header_at(location, key)
-        self._check_value(location, key, header)
-        return header and Found(fingerprint, location, header)
-
-    def _size_at(self, location: int, key: bytes) -> int | None:
-        header = self._header_at(location, key)
-        return None if header is None else int(header.value_size_bytes)
-
-    def _header_at(self, location: int, key: bytes) -> fmt.Row | None:
         staged = self._log.staged.get(location)
         packed = staged[0] if staged else self._guarded(location, key, _HEAD + len(key))
-        return self._confirm(packed, location, key)
-
-    def _check_value(self, location: int, key: bytes, header: fmt.Row | None) -> None:
-        """Raises BlockDamaged for a value of the key's that was found rotten before."""
-        if header is not None and location in self._catalog.damaged:
-            raise self._damaged(location, key, "its value fails its checksum")
+        header = self._confirm(packed, location, key)
+        return header and Found(fingerprint, location, header)
 
     def _value_at(self, location: int, key: bytes, fingerprint: int) -> bytes | None:
         faults = self.fault_count
@@ -263,13 +251,12 @@ class Reader:
             return (fingerprint, location, memoryview(staged[1]).toreadonly()) if same else None
         packed = memoryview(self._guarded(location, key, fmt.location_size(location)))
         header = self._confirm(packed, location, key)
-        self._check_value(location, key, header)
         if header is None:
             return None
         value_at = _HEAD + header.key_size_bytes
         value = packed[value_at : value_at + header.value_size_bytes]
         if (verify or self._verify) and crc32(value) != header.value_checksum:
-            raise self._damaged(location, key, "its value fails its checksum")
+            raise self._damaged(location, key, _ROTTEN)
         return fingerprint, location, value
 
     def _part_at(self, location: int, key: bytes, start: int, length: int) -> bytes | None:
@@ -277,8 +264,7 @@ class Reader:
         if staged:
             same = staged[0][_HEAD:] == key
             return bytes(memoryview(staged[1])[start : start + length]) if same else None
-        header = self._header_at(location, key)
-        self._check_value(location, key, header)
+        header = self._confirm(self._guarded(location, key, _HEAD + len(key)), location, key)
         if header is None:
             return None
         offset = self._volume.device_offset(location) + _HEAD + header.key_size_bytes + start

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blkdev import format as fmt
+from blkdev.care.bad_slots import bad_slots
+from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
 from blkdev.log import Tail
@@ -26,14 +28,11 @@ from blkdev.segment import (
     Identity,
     Record,
     Volume,
-    group_headers,
     identify,
     read_group,
     read_record,
     read_summary,
-    salvage,
 )
-from blkdev.superblock import bad_slots
 
 
 @dataclass
@@ -280,11 +279,6 @@ class _Replay:
             self.next_sequence = max(self.next_sequence, header.next_sequence)
             self.report.groups_replayed += 1
             self.report.bytes_replayed += header.size_bytes
-        footer = found.identity.footer
-        if self.active is not None and self._has_summary(found, self._durable):
-            assert footer is not None
-            if expected < footer.groups_end:
-                self._by_salvage(self.active, expected, footer.groups_end)
         if self.active is None and found.identity.first_group <= self._durable:
             self._damaged(found.slot)
             self._open(found)

@@ -26,6 +26,8 @@ from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
+from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
@@ -46,7 +48,6 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 from blkdev.signature import refuse_foreign
-from blkdev.stats import StoreStats, measure
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BATCH_SIZE_BYTES = 1 << 20
@@ -323,7 +324,7 @@ class Store:
         """The caller found the key's value wrong by a hash of its own: until the store is closed it
         counts as damaged, so that a put stores it anew.
         """
-        self._reader.condemn(key)
+        condemn(self._reader, self._catalog, self._log, key)
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
@@ -433,6 +434,21 @@ class Store:
         with self._maintenance_lock, self._log.write_lock:
             parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
             return Repairer(*parts, progress).run()
+
+    def scrub(
+        self,
+        *,
+        rate_bytes_s: int | None = None,
+        restart: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> ScrubReport:
+        """Read and verify everything alive while others read and write; note what is damaged. Goes
+        on where the last one was ended. Raises StoreReadOnly, and what `progress` raises.
+        """
+        self._check_open(writing=True)
+        parts = (self._volume, self._catalog, self._log, self._checkpointer)
+        scrubber = Scrubber(*parts, self._maintenance_lock, self._check_open)
+        return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""

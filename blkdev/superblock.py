@@ -12,10 +12,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from struct import pack, unpack_from
-from typing import Any
 
 from blkdev import format as fmt
 from blkdev.device import Device
@@ -178,29 +175,6 @@ def load(device: Device) -> fmt.Row:
     if not Geometry.of(newest).fits(newest.device_size_bytes):
         raise SuperblockDamaged(f"{device.name}: its geometry is impossible (restore a backup)")
     return newest
-
-
-def bad_slots(block: fmt.Row) -> dict[int, bool]:
-    """Segments with sectors that cannot be read: slot -> whether it is retired, so that what it
-    holds is no part of the log any more. None of them is ever given out again.
-    """
-    count = min(block.bad_count, fmt.BAD_SLOTS_MAX)
-    entries = unpack_from(f"<{count}I", block.bad_slots)
-    bad = {entry & ~fmt.BAD_RETIRED: bool(entry & fmt.BAD_RETIRED) for entry in entries}
-    return {slot: retired for slot, retired in bad.items() if slot < block.segment_count}
-
-
-def with_bad_slots(block: fmt.Row, bad: Mapping[int, bool]) -> fmt.Row:
-    """The superblock with this list, retired ones first where it does not hold all."""
-    listed = sorted(bad, key=lambda slot: not bad[slot])[: fmt.BAD_SLOTS_MAX]
-    entries = [slot | fmt.BAD_RETIRED * bad[slot] for slot in listed]
-    changes: dict[str, Any] = {
-        "bad_count": len(entries),
-        "bad_slots": pack(f"<{len(entries)}I", *entries),
-    }
-    if any(bad.values()):
-        changes["features_incompatible"] = block.features_incompatible | fmt.FEATURE_RETIRED
-    return block._replace(**changes)
 
 
 def may_write(block: fmt.Row) -> bool:

@@ -17,6 +17,7 @@ Invariants
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -114,7 +115,9 @@ class Repairer:
             # One segment less: without the reserve, a full store could not even delete.
             return False
         if self._log.active is segment:
-            self._log.leave_segment()
+            # Go on in another one, without a write to this, which is about to be emptied.
+            segment.sealed = True
+            self._log.active, self._log.entries = None, array("Q")
         try:
             emptied = Emptied(segment, self._empty(segment))
         except StoreFull:

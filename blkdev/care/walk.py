@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blkdev import format as fmt
+from blkdev.care.medium import read_through
+from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.device import Device
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Record,
     Volume,
-    group_headers,
     read_footer,
     read_group,
     read_record,
     read_summary,
-    salvage,
 )
 
 _READ_AHEAD_BYTES = 1 << 20
@@ -71,17 +71,21 @@ class Source:
             at = 0
         return self._data[at : at + length]
 
+    def forget(self) -> None:
+        """Read the device itself the next time."""
+        self._data = b""
+
     def _fetch(self, offset: int, least: int, most: int) -> bytes:
         """From `least` to `most` bytes."""
         self._pace(most)
         self.read_bytes += most
         try:
-            return self._device.read_through(offset, most)
+            return read_through(self._device, offset, most)
         except OSError:
             if least == most:
                 raise
             self._patchy = range(offset, offset + most)
-        return self._device.read_through(offset, least)
+        return read_through(self._device, offset, least)
 
 
 @dataclass(frozen=True)
@@ -204,12 +208,13 @@ def _small(catalog: Catalog) -> Iterator[Live]:
 
 class Verdict(NamedTuple):
     """What a look at one record says. `key` is that of a block too, where it can be told; `record`
-    is there when nothing is wrong.
+    is there when nothing is wrong. `is_rotten` says that the header holds and the value does not.
     """
 
     key: bytes
     record: Record | None
     problem: str = ""
+    is_rotten: bool = False
 
 
 def inspect(volume: Volume, live: Live) -> Verdict:
@@ -223,7 +228,7 @@ def inspect(volume: Volume, live: Live) -> Verdict:
     if record is None or not matches(volume, record, live):
         return Verdict(live.key, None, "its header is damaged")
     if not record.is_whole:
-        return Verdict(record.key, None, "its value fails its checksum")
+        return Verdict(record.key, None, "its value fails its checksum", is_rotten=True)
     return Verdict(record.key, record)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from blkdev import format as fmt
 from blkdev import log, recover, segment
+from blkdev.care import past_damage
 from blkdev.checkpoint import Checkpointer
 from blkdev.log import Log
 from tests.crash.enumeration import Explorer, Run, State
@@ -133,7 +134,7 @@ def test_defect_log_resumed_after_a_torn_group_is_found(past, monkeypatch):
     def gapless(volume, slot, sequence, start):
         whole = [
             found
-            for found in segment.group_headers(volume, slot, sequence, start)
+            for found in past_damage.group_headers(volume, slot, sequence, start)
             if segment.read_group(volume, slot, *found, verify_values=True) is not None
         ]
         first = min((header.number for _, header in whole), default=0)
