@@ -253,8 +253,8 @@ class Checkpointer:
 
     def update_superblock(self, **changes: Any) -> None:
         """Rewrite all copies with these fields changed, durably. Raises StoreReadOnly."""
-        bad = self._catalog.bad_slots
-        changed = with_bad_slots(self._block._replace(**changes), bad)
+        changes["durable_group"] = self._log.durable_group
+        changed = with_bad_slots(self._block._replace(**changes), self._catalog.bad_slots)
         self._block = self._log.guarded(lambda: superblock.store(self._volume.device, changed))
 
     def write(self) -> bool:

@@ -160,7 +160,7 @@ SUPERBLOCK: Final = CheckedLayout(
     "I segment_size_bytes, I segment_count, I segments_before_middle, I epoch, Q middle_offset, "
     "Q end_offset, B clean, B copy, I checkpoint_slot, Q checkpoint_sequence, Q index_salt, "
     "16s boot_id, Q created_ns, 64s label, I bad_count, 2048s bad_slots, Q scrubbed_to, "
-    "Q scrubbed_ns, 1750s reserved",
+    "Q scrubbed_ns, Q durable_group, 1742s reserved",
 )  # fmt: skip
 """What a store is: identity, geometry, features, and where recovery starts."""
 

@@ -98,7 +98,7 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     ]
     if loaded is not None and not _is_current(loaded, identities):
         loaded = None
-    replay = _Replay(volume, identities, loaded)
+    replay = _Replay(volume, identities, loaded, block.durable_group)
     replay.run()
     active, catalog = replay.active, replay.catalog
     slots = loaded.slots if loaded is not None else ()
@@ -155,7 +155,9 @@ def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
 class _Replay:
     """Applies the log beyond the checkpoint, oldest segment first."""
 
-    def __init__(self, volume: Volume, identities: list[Identity], loaded: Loaded | None) -> None:
+    def __init__(
+        self, volume: Volume, identities: list[Identity], loaded: Loaded | None, durable: int
+    ) -> None:
         self._volume = volume
         self._identities = identities
         self.report = Report(from_checkpoint=loaded is not None)
@@ -183,7 +185,7 @@ class _Replay:
             slot = self.active.slot
             self._logs.insert(0, _Found(slot, identities[slot], self.active.end))
         self._segment_last = base
-        self._durable = self.last = self._durable_mark(base)
+        self._durable = self.last = self._durable_mark(max(base, durable))
 
     def _durable_mark(self, base: int) -> int:
         """The highest group that anything on the device says was synced."""
