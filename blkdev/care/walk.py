@@ -188,12 +188,13 @@ def live_in(catalog: Catalog, slots: Collection[int]) -> Iterator[Live]:
     for fingerprint, location in catalog.index.entries():
         if fmt.location_slot(location) in slots:
             yield Live(fmt.KIND_BLOCK, location, b"", fingerprint)
-    for live in _small(catalog):
+    for live in small_records(catalog):
         if fmt.location_slot(live.location) in slots:
             yield live
 
 
-def _small(catalog: Catalog) -> Iterator[Live]:
+def small_records(catalog: Catalog) -> Iterator[Live]:
+    """What is alive of names and journals, wherever it is."""
     for name, entry in catalog.names.items():
         kind = fmt.KIND_NAME_REMOVAL if entry.removed else fmt.KIND_NAME
         yield Live(kind, entry.location, name, sequence=entry.sequence)
