@@ -42,7 +42,7 @@ _SEGMENT_KINDS = {
     fmt.SEGMENT_FREE: "free",
 }
 _VALUE_SHOWN_BYTES = 32
-_HIDDEN = ("reserved", "bad_slots", "first_line", "magic", "checksum")
+_HIDDEN = ("reserved", "bad_slots", "first_line", "magic", "checksum", "index_salt")
 
 
 class Item(NamedTuple):
