@@ -101,7 +101,7 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     found = Recovered(catalog, tail, max(block.epoch, replay.epoch), slots, replay.report)
     footer = identities[active.slot].footer if active is not None else None
     if active is not None and footer is not None:
-        if footer.last_group == replay.last:
+        if replay.is_sealed(active, replay.last):
             active.sealed, found.tail = True, tail._replace(active=None)
         else:
             found.stale_footer_slot = active.slot
@@ -208,10 +208,16 @@ class _Replay:
     def _full(self, segment: Segment) -> None:
         """Later segments follow this one, so it takes no more records."""
         segment.sealed = True
-        footer = self._identities[segment.slot].footer
-        if footer is None or footer.last_group != self._segment_last:
+        if not self.is_sealed(segment, self._segment_last):
             self.unsealed.append(Unsealed(segment, self.entries, self._segment_last))
         self.active, self.entries = None, array("Q")
+
+    def is_sealed(self, segment: Segment, last_group: int) -> bool:
+        """Whether its footer and summary are on the device whole: a seal may be torn, too."""
+        footer = self._identities[segment.slot].footer
+        if footer is None or footer.last_group != last_group:
+            return False
+        return read_summary(self._volume, segment.slot, footer) is not None
 
     def _by_summary(self, found: _Found) -> bool:
         """False when the summary is damaged and nothing was applied."""

@@ -6,7 +6,7 @@ Locks: see blkdev/log.py. In addition `_maintenance_lock`, outermost, lets one c
 checkpoint or check run at a time.
 
 Invariants
-- A key that is stored is never written again: a duplicate put writes nothing.
+- `put_many` never writes a key that is stored; `apply` writes it only to change its value.
 - What a reader gets is one record as it was put. A reader takes no lock during I/O; afterwards it
   looks whether a segment was reused meanwhile and, if so, whether its record is still in place.
 """
@@ -22,8 +22,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from zlib import crc32
 
+from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev import superblock
 from blkdev.care.check import Checker, CheckReport
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
@@ -293,17 +293,27 @@ class Store:
                 for location in catalog.index.locations(fingerprint):
                     if self._may_delete(location, key, before):
                         dead[location] = fingerprint
-            if not dead:
-                return 0
-            segments = catalog.segments
-            value = b"".join(
-                fmt.TOMBSTONE.struct.pack(
-                    fingerprint, location, segments[fmt.location_slot(location)].sequence
-                )
-                for location, fingerprint in dead.items()
-            )
-            log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
+            if dead:
+                log.append(batch.tombstones_of(dead, catalog), RELEASE)
             return len(dead)
+
+    def apply(self, changes: batch.Changes) -> None:
+        """Put, replace and delete (None) together: after a crash all changes are there or none,
+        and readers never see a replaced key missing. A value that is there writes nothing.
+
+        One batch costs at most `batch.batch_size_max_bytes`. Visible at once, durable after
+        `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        salt = self._volume.index_salt
+        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
+        right = DATA if any(blocks.values()) else RELEASE
+        self._with_room(lambda: self._apply(blocks, salt, right), right)
+
+    def _apply(self, blocks: Mapping[bytes, Draft | None], salt: int, right: int) -> int:
+        with self._log.write_lock:
+            drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
+            return self._log.append(drafts, right) if drafts else 0
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -314,19 +324,18 @@ class Store:
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are. Takes 16 bytes of memory per key while it runs.
+        added later are, those replaced are listed. Takes 16 bytes of memory per key.
         """
         log, catalog = self._log, self._catalog
         by_slot: dict[int, array[int]] = {}
         with log.write_lock, log.state_lock:
             self._check_open()
-            newest = log.position
             for entry in catalog.index.entries():
                 by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._keys_of(list(by_slot.values()), newest)
+        return self._keys_of(list(by_slot.values()))
 
-    def _keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that compaction moved are followed."""
+    def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+        """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
         for slots in snapshot:
             pairs = iter(slots)
             ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
@@ -338,8 +347,17 @@ class Store:
                     if found is not None:
                         yield found[1]
                     continue
-                moved = [self._reader.key_at(place) for place in now]
-                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
+                yield from self._keys_with(fingerprint)
+
+    def _keys_with(self, fingerprint: int) -> list[bytes]:
+        """Keys of the records that have the fingerprint now."""
+        while True:
+            with self._log.state_lock:
+                now = self._catalog.index.locations(fingerprint)
+            found = [self._reader.key_at(location) for location in now]
+            with self._log.state_lock:
+                if now == self._catalog.index.locations(fingerprint):
+                    return [item[1] for item in found if item]
 
     # Names and journals
 
