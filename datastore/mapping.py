@@ -49,4 +49,5 @@ def key_in_front(key: bytes, start: bytes) -> bytes | None:
     """Our key, from the engine's and the first bytes of its value; None when they disagree."""
     length = int.from_bytes(start[:LENGTH_SIZE_BYTES], "little")
     raw = start[LENGTH_SIZE_BYTES : LENGTH_SIZE_BYTES + length]
-    return raw if engine_key(raw) == key and key.startswith(LONG) else None
+    is_whole = len(raw) == length and key.startswith(LONG)
+    return raw if is_whole and engine_key(raw) == key else None

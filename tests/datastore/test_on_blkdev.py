@@ -20,6 +20,7 @@ from datastore.errors import (
     ValueDamaged,
     ValueTooLarge,
 )
+from datastore.pending import Changes
 from tests.blkdev.devices import FaultyDevice, block, copied, formatted
 from tests.suites.datastore_suite import StrictSuite, entries_of, fill
 
@@ -30,7 +31,7 @@ LONG_KEY = Key("/" + "long" * 100)
 
 class TestOnRam(StrictSuite):
     @pytest.fixture
-    def datastore(self) -> Datastore:
+    def datastore(self):
         device = RamDevice(DEVICE_SIZE_BYTES)
         Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
         made = BlkdevDatastore(Store.open(device))
@@ -40,7 +41,7 @@ class TestOnRam(StrictSuite):
 
 class TestOnFile(StrictSuite):
     @pytest.fixture
-    def datastore(self, tmp_path) -> Datastore:
+    def datastore(self, tmp_path):
         device = FileDevice(tmp_path / "store", create_size_bytes=DEVICE_SIZE_BYTES)
         Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
         made = BlkdevDatastore(Store.open(device))
@@ -61,7 +62,7 @@ def small(device):
     return BlkdevDatastore(Store.open(device))
 
 
-def contents(datastore: Datastore) -> dict[str, bytes]:
+def contents(datastore: Datastore) -> dict[str, bytes | None]:
     return {str(entry.key): entry.value for entry in datastore.query()}
 
 
@@ -140,8 +141,8 @@ def test_batch_above_that_is_split_and_complete(small):
 
 
 def test_no_change_of_a_batch_is_in_two_parts_and_none_is_lost(small):
-    changes = {Key(f"/{number}"): bytes(100 * number) for number in range(100)}
-    changes |= {Key(f"/gone/{number}"): None for number in range(100)}
+    changes: Changes = {Key(f"/{number}"): bytes(100 * number) for number in range(100)}
+    changes |= dict.fromkeys((Key(f"/gone/{number}") for number in range(100)), None)
     parts = small._parts(changes)
     assert len(parts) > 5
     joined = [item for part in parts for item in part.items()]

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.rivals.datastores import DATASTORES
-from datastore import Datastore, Key
+from datastore import Key
 from datastore.errors import KeyNotFound
 from tests.suites.datastore_suite import DatastoreSuite
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow  # five databases on a file system
 @pytest.mark.parametrize("datastore", sorted(DATASTORES), indirect=True)
 class TestRivals(DatastoreSuite):
     @pytest.fixture
-    def datastore(self, request, tmp_path) -> Datastore:
+    def datastore(self, request, tmp_path):
         made = DATASTORES[request.param](tmp_path)
         yield made
         made.close()
