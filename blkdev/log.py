@@ -91,15 +91,17 @@ class Draft(NamedTuple):
     moved_from: int = 0
 
 
-def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> Draft:
-    """The record that kills these, given as location -> fingerprint."""
-    value = b"".join(
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> list[Draft]:
+    """Records that delete what is at these locations (location -> fingerprint)."""
+    packed = [
         fmt.TOMBSTONE.struct.pack(
             fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
         )
         for location, fingerprint in dead.items()
-    )
-    return Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value))
+    ]
+    most = fmt.TOMBSTONES_PER_RECORD_MAX
+    values = [b"".join(packed[at : at + most]) for at in range(0, len(packed), most)]
+    return [Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)) for value in values]
 
 
 class Tail(NamedTuple):
