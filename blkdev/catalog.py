@@ -129,6 +129,10 @@ class Catalog:
     def _count_at(self, location: int, sign: int) -> None:
         self._count(self.segments[fmt.location_slot(location)], sign * fmt.location_size(location))
 
+    def count_blocks(self, segment: Segment, size_bytes: int) -> None:
+        """Blocks of so many bytes were put into the index and are in this segment."""
+        self._count(segment, size_bytes)
+
     def put_block(self, fingerprint: int, location: int, moved_from: int = 0) -> None:
         """A block's record, or with `moved_from` a copy that takes the place of that one."""
         if moved_from:

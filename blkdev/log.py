@@ -22,7 +22,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -41,6 +41,15 @@ COMPACTION = 0
 """and for compaction, which gives back more than it takes."""
 
 T = TypeVar("T")
+Item = tuple[bytes, fmt.BytesLike]
+
+if TYPE_CHECKING:
+    from blkdev._native import stage as native_stage
+else:
+    try:
+        from blkdev._native import stage as native_stage
+    except ImportError:
+        native_stage = None
 
 
 class Draft(NamedTuple):
@@ -126,6 +135,38 @@ class Log:
             if self._pending_bytes >= self.staged_size_max_bytes:
                 self.write_out()
             return self.position
+
+    def append_plain(self, items: list[Item], at: int) -> tuple[int, int]:
+        """Stage blocks of a list from number `at` on, up to the first that is not plain: not new,
+        not small, without room in the group. (the number it stopped at, how many it staged)
+
+        None is plain without the C helper. Raises StoreReadOnly.
+        """
+        with self.write_lock:
+            self.check_writable()
+            segment = self.active
+            if native_stage is None or segment is None:
+                return at, 0
+            volume, catalog = self._volume, self._catalog
+            geometry = volume.geometry
+            with self.state_lock:
+                stopped, entries, self._pending_checksum, total_bytes = native_stage(
+                    catalog.index, self.staged, self._chunk, items, at, volume.index_salt,
+                    volume.seed, self._pending_checksum, self.next_sequence,
+                    segment.slot << fmt.OFFSET_BITS, segment.end, self._pending_bytes,
+                    len(self.entries) >> 1, geometry.segment_size_bytes,
+                    self.staged_size_max_bytes,
+                    min(_COPIED_VALUE_MAX_BYTES, geometry.value_size_max_bytes),
+                )  # fmt: skip
+                count = len(entries) // fmt.SUMMARY_ENTRY.size_bytes
+                catalog.count_blocks(segment, total_bytes)
+            self.entries.frombytes(entries)
+            self.next_sequence += count
+            self._pending_bytes += total_bytes
+            self._pending_count += count
+            if self._pending_bytes >= self.staged_size_max_bytes:
+                self.write_out()
+            return stopped, count
 
     def _stage(self, draft: Draft) -> tuple[int, int]:
         segment = self.active

@@ -11,7 +11,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -24,7 +24,18 @@ from blkdev.segment import Volume
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
+NO_SLOT = -1
+"""Of a view that holds up no segment."""
 T = TypeVar("T")
+
+
+if TYPE_CHECKING:
+    from blkdev._native import Finder
+else:
+    try:
+        from blkdev._native import Finder
+    except ImportError:
+        Finder = None
 
 
 class Found(NamedTuple):
@@ -45,17 +56,46 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
+        self._finder = _finder_for(volume, catalog, log, verify=verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
         return self._search(key, self._found_at)
 
+    @property
+    def fault_count(self) -> int:
+        """See `Device`."""
+        return self._volume.device.fault_count
+
+    def close(self) -> None:
+        """Refuse reads from now on."""
+        self.closed = True
+        if self._finder is not None:
+            self._finder.close()
+
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
+        if self._finder is not None:
+            value = self._finder.value(key)
+            if value is not NotImplemented:
+                return value
         return self._search(key, self._value_at)
+
+    def size(self, key: bytes) -> int | None:
+        """The size of the key's value. Raises BlockDamaged."""
+        if self._finder is not None:
+            size = self._finder.size(key)
+            if size is not NotImplemented:
+                return size
+        found = self.find(key)
+        return None if found is None else int(found.header.value_size_bytes)
 
     def part(self, key: bytes, start: int, length: int) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
+        if self._finder is not None:
+            part = self._finder.part(key, start, length)
+            if part is not NotImplemented:
+                return part
         return self._search(
             key, lambda location, key, _: self._part_at(location, key, start, length)
         )
@@ -64,7 +104,14 @@ class Reader:
         return View(self, key)
 
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
-        """(pinned slot, value without a copy). Raises KeyNotFound, BlockDamaged."""
+        """(pinned slot, value without a copy); for a small value a copy, and `NO_SLOT`.
+
+        Raises KeyNotFound, BlockDamaged.
+        """
+        if self._finder is not None:
+            copy = self._finder.value(key)
+            if isinstance(copy, bytes):
+                return NO_SLOT, memoryview(copy)
         while True:
             found = self._search(key, self._view_at)
             if found is None:
@@ -77,8 +124,9 @@ class Reader:
                     return slot, value
 
     def unpin(self, slot: int) -> None:
-        with self._log.state_lock:
-            self._catalog.pins[slot] -= 1
+        if slot != NO_SLOT:
+            with self._log.state_lock:
+                self._catalog.pins[slot] -= 1
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
@@ -132,8 +180,12 @@ class Reader:
         return header and Found(fingerprint, location, header)
 
     def _value_at(self, location: int, key: bytes, fingerprint: int) -> bytes | None:
+        faults = self.fault_count
         found = self._view_at(location, key, fingerprint)
-        return None if found is None else bytes(found[2])
+        value = None if found is None else bytes(found[2])
+        if faults != self.fault_count:
+            raise self._damaged(location, key, "the device failed while it was read")
+        return value
 
     def _view_at(
         self, location: int, key: bytes, fingerprint: int, *, verify: bool = False
@@ -199,16 +251,43 @@ class Reader:
         return BlockDamaged(key, self._volume.device_offset(location), why)
 
 
+def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> Finder | None:
+    """The short way to a record in C, where the device is a file and the helper was built."""
+    descriptor = volume.device.descriptor
+    if Finder is None or descriptor is None:
+        return None
+    geometry = volume.geometry
+    before = geometry.segments_before_middle
+    return Finder(
+        catalog.index,
+        log,
+        descriptor,
+        verify,
+        volume.index_salt,
+        volume.seed,
+        geometry.segment_offset(0),
+        geometry.segment_size_bytes,
+        before,
+        geometry.segment_offset(before) - before * geometry.segment_size_bytes,
+    )
+
+
 class View:
-    """Context manager around one value; the memoryview is valid inside the `with` only."""
+    """Context manager around one value; the memoryview is valid inside the `with` only.
+
+    Raises BlockDamaged at its end when what it showed was not what was stored.
+    """
 
     def __init__(self, reader: Reader, key: bytes) -> None:
         self._reader = reader
         self._key = key
 
     def __enter__(self) -> memoryview:
-        self._slot, self._value = self._reader.pinned_value(self._key)
-        return self._value
+        self._faults = self._reader.fault_count
+        self._slot, value = self._reader.pinned_value(self._key)
+        return value
 
     def __exit__(self, *_raised: object) -> None:
         self._reader.unpin(self._slot)
+        if self._slot != NO_SLOT and self._faults != self._reader.fault_count:
+            raise BlockDamaged(self._key, 0, "the device failed while it was read")

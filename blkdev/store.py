@@ -41,7 +41,7 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Log
+from blkdev.log import DATA, RELEASE, Draft, Item, Log
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
@@ -54,6 +54,8 @@ _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
 _CHECKPOINT_SHARE = 8
 """Bytes of freed segments for each byte of the checkpoint that freeing them in the background
 costs."""
+_BATCH_SIZE_BYTES = 1 << 20
+_BATCH_COUNT = 256
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
 """The bits of a location that say where, in device order."""
 
@@ -179,7 +181,8 @@ class Store:
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
         finally:
-            self._closed = self._reader.closed = True
+            self._closed = True
+            self._reader.close()
             self.device.close()
 
     def __enter__(self) -> Store:
@@ -202,20 +205,27 @@ class Store:
         Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-        salt, value_max = self._volume.index_salt, self.geometry.value_size_max_bytes
         new = 0
-        for key, value in items:
-            if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
-                raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
-            if len(value) > value_max:
-                raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
-            kept = frozen(value)
-            draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint_of(key, salt))
-            try:
-                new += self._put(draft)
-            except StoreFull:
-                new += self._with_room(lambda put=draft: self._put(put), DATA)  # type: ignore[misc]  # bound now
+        for batch in _batches(items):
+            at = 0
+            while at < len(batch):
+                at, staged = self._log.append_plain(batch, at)
+                new += staged
+                if at < len(batch):
+                    new += self._put_one(*batch[at])
+                    at += 1
         return new
+
+    def _put_one(self, key: bytes, value: fmt.BytesLike) -> int:
+        value_max = self.geometry.value_size_max_bytes
+        if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
+            raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
+        if len(value) > value_max:
+            raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
+        kept = frozen(value)
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint)
+        return self._with_room(lambda: self._put(draft), DATA)
 
     def _put(self, draft: Draft) -> int:
         with self._log.write_lock:
@@ -268,17 +278,17 @@ class Store:
 
     def has(self, key: bytes) -> bool:
         """A miss needs no I/O. Raises BlockDamaged when the record cannot be told."""
-        return self._reader.find(key) is not None
+        return self._reader.size(key) is not None
 
     def has_many(self, keys: Iterable[bytes]) -> list[bool]:
-        return [self._reader.find(key) is not None for key in keys]
+        return [self._reader.size(key) is not None for key in keys]
 
     def size_of(self, key: bytes) -> int:
         """Size of the value in bytes. Raises KeyNotFound, BlockDamaged."""
-        found = self._reader.find(key)
-        if found is None:
+        size = self._reader.size(key)
+        if size is None:
             raise KeyNotFound(key)
-        return int(found.header.value_size_bytes)
+        return size
 
     def delete_many(self, keys: Iterable[bytes], *, before: int | None = None) -> int:
         """Delete what is there; the number of keys deleted. With `before`, only keys put at that
@@ -487,6 +497,29 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists, none of which holds many bytes; a list is taken as it is.
+
+    What came before an error of `items` is handed out first.
+    """
+    if isinstance(items, list):
+        yield items
+        return
+    batch: list[Item] = []
+    size_bytes = 0
+    try:
+        for item in items:
+            batch.append(item)
+            size_bytes += len(item[1])
+            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        yield batch
+        raise
+    yield batch
 
 
 def _default_segment_size(device_size_bytes: int) -> int:
