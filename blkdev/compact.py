@@ -25,6 +25,7 @@ from blkdev import format as fmt
 from blkdev.care.victims import by_benefit
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
+from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
@@ -96,21 +97,26 @@ class Compactor:
         beyond: int | None = None,
         free_from_bytes: int = 0,
     ) -> bool:
-        """One round: empty and free a few segments; False when nothing was to be done. For the
+        """One round: empty and free a few segments; False when nothing could be done. For the
         limits see `compact` and `_choose`.
         """
         victims = self._choose(limit_bytes, beyond)
+        done = 0
         for victim in victims:
             try:
                 self._emptied.append(_Emptied(victim, self._empty(victim, report)))
             except _DamagedError:
                 self._unmovable.add(victim.sequence)
                 report.damaged_segments += 1
+            except StoreFull:
+                # Others wrote meanwhile: what was emptied so far makes room for the rest.
+                break
+            done += 1
         self._log.commit()
         emptied_bytes = sum(item.segment.end for item in self._emptied)
-        if not victims or emptied_bytes >= free_from_bytes:
-            return bool(self._free(report) or victims)
-        return True
+        if not done or emptied_bytes >= free_from_bytes:
+            done += self._free(report)
+        return done > 0
 
     def is_unmovable(self, segment: Segment) -> bool:
         """Whether a live record of it could not be read."""
@@ -118,7 +124,8 @@ class Compactor:
 
     def _choose(self, limit_bytes: int | None, beyond: int | None) -> list[Segment]:
         """Segments worth emptying now, with room for their live records and not much more than
-        `limit_bytes` of those; or, with `beyond`, any in slots from there on.
+        `limit_bytes` of those; or, with `beyond`, one in a slot from there on: emptying it gains
+        nothing, so it must leave the reserve untouched.
         """
         log, catalog, page = self._log, self._catalog, fmt.PAGE_SIZE_BYTES
         usable = self._volume.geometry.segment_size_bytes - 2 * page
@@ -140,7 +147,7 @@ class Compactor:
             able = by_benefit(able, self._before)
             able = [s for s in able if s.live_bytes + gain_min <= s.end - page]
         else:
-            able = [segment for segment in able if segment.slot >= beyond]
+            able = [segment for segment in able if segment.slot >= beyond][:1]
             room -= DATA * usable
         chosen: list[Segment] = []
         for segment in able[:_VICTIMS_MAX]:

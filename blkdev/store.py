@@ -90,6 +90,7 @@ class Store:
             self._log,
             self._checkpointer,
             self._compactor,
+            self._reader,
             self._maintenance_lock,
         )
         self._closed = False

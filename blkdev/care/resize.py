@@ -9,7 +9,7 @@ Invariants
 - The superblock is what decides: a power cut leaves the old geometry or the new one. Before the
   new one is durable, nothing is put where only it has room; after it, nothing lies where only the
   old one had.
-- Readers never wait. A writer waits for the emptying of a few segments at most, and only when it
+- Readers never wait. A writer waits for the emptying of one segment at most, and only when it
   finds no room; what it writes goes below the new end from the first moment on.
 - A resize that fails leaves the store as large as it was.
 """
@@ -27,14 +27,13 @@ from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.errors import DeviceTooSmall, SegmentDamaged, SizeTooSmall, StoreBusy
 from blkdev.log import DATA, Log
+from blkdev.reader import Reader
 from blkdev.segment import Identity, Volume, identify
 from blkdev.superblock import SEGMENTS_OFFSET, Geometry
 
 VIEWS_WAIT_S = 10.0
 _VIEWS_PAUSE_S = 0.05
 _STEP_PAUSE_S = 0.001
-_STEP_BYTES = 16 << 20
-"""What one step moves at most, about: a writer without room waits for that."""
 
 Progress = Callable[[int, int], None]
 """Told (segments moved so far, segments to move) between steps. What it raises ends the resize."""
@@ -85,6 +84,7 @@ class Resizer:
         log: Log,
         checkpointer: Checkpointer,
         compactor: Compactor,
+        reader: Reader,
         maintenance_lock: Lock,
     ) -> None:
         self._volume = volume
@@ -92,6 +92,7 @@ class Resizer:
         self._log = log
         self._checkpointer = checkpointer
         self._compactor = compactor
+        self._reader = reader
         self._maintenance_lock = maintenance_lock
         self._running = False
 
@@ -135,6 +136,7 @@ class Resizer:
     def _adopt(self, geometry: Geometry) -> None:
         with self._log.write_lock, self._log.state_lock:
             self._volume.geometry = geometry
+            self._reader.refresh()
             self._catalog.end_withholding(geometry.segment_count)
 
     def _cut(self, size_bytes: int) -> bool:
@@ -245,15 +247,15 @@ class Resizer:
             return [s for s in self._catalog.segments.values() if s.slot >= first_slot]
 
     def _move(self, first_slot: int, left: list[Segment], report: ResizeReport) -> bool:
-        """Empty and free some segments; False while views keep all that are left.
+        """Empty and free a segment; False while views keep all that are left.
 
         Raises SegmentDamaged, SizeTooSmall.
         """
         done = CompactReport()
-        moving = self._compactor.free_some(done, limit_bytes=_STEP_BYTES, beyond=first_slot)
+        moving = self._compactor.free_some(done, beyond=first_slot)
         if not moving and not self._is_kept(left):
             # No room for what they keep, unless dead records elsewhere give theirs.
-            self._compactor.free_some(done, limit_bytes=_STEP_BYTES)
+            self._compactor.free_some(done, limit_bytes=1)
             moving = done.segments_freed > 0
             if not moving:
                 raise self._too_small(report.device_size_bytes)
