@@ -20,7 +20,7 @@
     |   +-- DeviceReadOnly      the device or its permissions refuse writing
     |   +-- InvalidGeometry     segment size or the like outside the format's limits
     +-- StoreDamaged            your data: bytes on the device are not what was written
-        +-- SuperblockDamaged   every copy of the superblock is bad
+        +-- SuperblockDamaged   every copy of the superblock is bad or unreadable
         +-- SegmentDamaged      a segment that has to be moved cannot be read
         +-- BlockDamaged        one record (.key, .offset)
 
@@ -140,7 +140,7 @@ class StoreDamaged(StoreError):
 
 
 class SuperblockDamaged(StoreDamaged):
-    """There was a store here, and no copy of its superblock is whole."""
+    """There was a store here, and no copy of its superblock is whole; or none can be read."""
 
 
 class SegmentDamaged(StoreDamaged):

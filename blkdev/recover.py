@@ -99,9 +99,8 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     newest = max(identity.sequence for identity in identities)
     tail = Tail(replay.last, replay.next_sequence, newest + 1, active, replay.entries)
     found = Recovered(catalog, tail, max(block.epoch, replay.epoch), slots, replay.report)
-    footer = identities[active.slot].footer if active is not None else None
-    if active is not None and footer is not None:
-        if footer.last_group == replay.last:
+    if active is not None and identities[active.slot].footer is not None:
+        if replay.is_sealed(active, replay.last):
             active.sealed, found.tail = True, tail._replace(active=None)
         else:
             found.stale_footer_slot = active.slot
@@ -198,20 +197,31 @@ class _Replay:
         for found in self._logs:
             if self.active is not None and found.slot != self.active.slot:
                 self._full(self.active)
-            if self._has_summary(found, self._durable):
-                if self._by_summary(found):
-                    continue
+            summarized = self._has_summary(found, self._durable)
+            if summarized and self._by_summary(found):
+                continue
+            goes_on = self._by_groups(found)
+            footer = found.identity.footer
+            if summarized and footer is not None and footer.last_group != self._segment_last:
                 self._damaged(found.slot)
-            if not self._by_groups(found):
+            if not goes_on:
                 break
 
     def _full(self, segment: Segment) -> None:
         """Later segments follow this one, so it takes no more records."""
         segment.sealed = True
-        footer = self._identities[segment.slot].footer
-        if footer is None or footer.last_group != self._segment_last:
+        if not self.is_sealed(segment, self._segment_last):
             self.unsealed.append(Unsealed(segment, self.entries, self._segment_last))
         self.active, self.entries = None, array("Q")
+
+    def is_sealed(self, segment: Segment, last_group: int) -> bool:
+        """Whether footer and summary are whole and of that end: a footer whose summary is torn
+        off is no seal.
+        """
+        footer = self._identities[segment.slot].footer
+        if footer is None or footer.last_group != last_group:
+            return False
+        return read_summary(self._volume, segment.slot, footer) is not None
 
     def _by_summary(self, found: _Found) -> bool:
         """False when the summary is damaged and nothing was applied."""

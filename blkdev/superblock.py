@@ -165,6 +165,13 @@ def load(device: Device) -> fmt.Row:
             raise SuperblockDamaged(
                 f"{device.name}: every copy of the superblock is damaged (restore a backup)"
             )
+        try:
+            device.read(0, min(fmt.PAGE_SIZE_BYTES, device.size_bytes))
+        except OSError as error:
+            # An unreadable device is not an empty one: nobody should be told to format it.
+            raise SuperblockDamaged(
+                f"{device.name}: no copy of the superblock is readable: {error} (look at the disk)"
+            ) from error
         raise NotAStore(device.name)
     same = [block for block in valid if block.uuid == valid[0].uuid]
     newest = max(same, key=lambda block: block.generation)

@@ -25,6 +25,7 @@ from blkdev.errors import (
 from blkdev.format import FORMAT_VERSION, PAGE_SIZE_BYTES, SUPERBLOCK
 from blkdev.store import Store
 from blkdev.superblock import Geometry
+from tests.blkdev import loops
 from tests.blkdev.devices import (
     MIB,
     SIZE_BYTES,
@@ -141,6 +142,19 @@ def test_all_superblock_copies_damaged_is_said_and_nothing_is_written(image):
     assert device.pages == before
     with pytest.raises(ForeignSignature):
         Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
+
+
+def test_device_that_cannot_be_read_at_all_is_not_taken_for_an_empty_one(image):
+    device = FaultyDevice(SIZE_BYTES, pages=dict(image))
+    device.failing = {"read"}
+    for read_only in (False, True):
+        with pytest.raises(SuperblockDamaged, match=r"is readable: .*on purpose"):
+            Store.open(device, read_only=read_only)
+    with pytest.raises(OSError, match="on purpose"):
+        Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
+    assert device.pages == image
+    device.failing = set()
+    assert_holds(Store.open(device), ITEMS)
 
 
 def test_newest_generation_wins_over_an_older_copy(image):
@@ -405,18 +419,8 @@ def test_file_truncated_under_an_open_store_is_an_error_and_no_crash(tmp_path, i
 
 @pytest.fixture
 def loop_device(tmp_path):
-    """A loop device over an empty file; the test is skipped where the kernel offers none."""
-    path = tmp_path / "disk"
-    with path.open("wb") as file:
-        file.truncate(SIZE_BYTES)
-    command = ["losetup", "--find", "--show", str(path)]
-    try:
-        attached = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"needs a loop device: {error}")
-    name = attached.stdout.strip()
-    yield name
-    subprocess.run(["losetup", "--detach", name], check=True)
+    with loops.attached(tmp_path / "disk", SIZE_BYTES) as name:
+        yield name
 
 
 @pytest.mark.needs_root

@@ -8,7 +8,7 @@ import pytest
 
 from blkdev.device import RamDevice
 from blkdev.errors import BlockDamaged, StoreError, StoreReadOnly
-from blkdev.format import PAGE_SIZE_BYTES
+from blkdev.format import FOOTER_MAGIC, PAGE_SIZE_BYTES, SEGMENT_FOOTER
 from blkdev.store import Store
 from tests.blkdev.devices import (
     SIZE_BYTES,
@@ -199,6 +199,40 @@ def test_reader_is_not_stopped_by_a_waiting_flush():
     device.gate.set()
     threads[0].join(60)
     assert not threads[0].is_alive()
+
+
+# ----------------------------------------------------------------------------- torn seals
+
+
+@pytest.mark.parametrize("newest", [True, False], ids=["newest segment", "older segment"])
+def test_footer_whose_summary_was_torn_off_is_no_seal_and_costs_nothing(newest):
+    """They lie in different sectors: a cut may keep the footer without the summary."""
+    store, device = new_store()
+    items = blocks(0, 300)
+    put(store, items)
+    store.commit()
+    seals = [
+        (event.offset, event.data)
+        for event in device.events
+        if event.kind == "write"
+        and event.data[-SEGMENT_FOOTER.size_bytes :].startswith(FOOTER_MAGIC)
+    ]
+    offset, data = seals[0]
+    assert len(data) > 512
+    image = copied(device)
+    image.poke(offset, bytes(len(data) - 512) + data[-512:])
+    if newest:
+        # The segment after it never came to the device.
+        image.poke(offset + len(data), bytes(SMALL_SEGMENT_BYTES))
+    recovered = Store.open(image)
+    kept = [item for item in items if recovered.has(item[0])]
+    assert len(kept) > 100 if newest else len(kept) == len(items)
+    assert_holds(recovered, kept)
+    assert recovered.recovery.damaged_slots == []
+    assert_sound(recovered)
+    recovered.delete_many(key for key, _ in kept[:-1])
+    assert recovered.compact().damaged_segments == 0
+    assert_sound(recovered)
 
 
 # ------------------------------------------------------------------------ failing devices
