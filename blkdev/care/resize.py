@@ -28,7 +28,7 @@ from blkdev.compact import Compactor, CompactReport
 from blkdev.errors import DeviceTooSmall, SegmentDamaged, SizeTooSmall, StoreBusy
 from blkdev.log import DATA, Log
 from blkdev.reader import Reader
-from blkdev.segment import Identity, Volume, identify
+from blkdev.segment import Volume, identify
 from blkdev.superblock import SEGMENTS_OFFSET, Geometry
 
 VIEWS_WAIT_S = 10.0
@@ -179,7 +179,7 @@ class Resizer:
         try:
             # What an earlier, larger life of this store left here must not come back. Freed slots
             # of that time may be numbered anew, and lie across the new ones.
-            log.wipe([slot for slot in added if identify(volume, slot) != Identity()])
+            log.wipe([slot for slot in added if identify(volume, slot).kind != fmt.SEGMENT_FREE])
             self._switch(old, new, report)
         except BaseException:
             self._adopt(old)
