@@ -66,6 +66,9 @@ class Compactor:
         self._unmovable: set[int] = set()
         self._emptied: list[_Emptied] = []
         self._before = 0
+        self._usable_bytes = volume.geometry.segment_size_bytes - 2 * fmt.PAGE_SIZE_BYTES
+        groups = self._usable_bytes // log.staged_size_max_bytes + 2
+        self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
 
     def compact(
         self, budget_bytes: int | None = None, *, free_from_bytes: int = 0
@@ -82,12 +85,34 @@ class Compactor:
         return report
 
     def reclaim(self, keep_free: int) -> bool:
-        """Free segments until more than `keep_free` are free; False when that cannot be done."""
+        """Free segments until more than `keep_free` are free or nothing is gained any more; False
+        when nothing was gained at all.
+        """
         report = CompactReport()
+        gained = False
         while len(self._catalog.free) <= keep_free:
-            if not self.free_some(report):
-                return False
+            if not self.free_some(report) and not self._retire_active():
+                return gained
+            gained = True
         return True
+
+    def _retire_active(self) -> bool:
+        """Seal the segment that is being filled if it could be emptied with a gain: on a full
+        store, names and deletes make it the only one with dead records.
+        """
+        log = self._log
+        with log.write_lock:
+            active = log.active
+            if active is None or not self._gains(active):
+                return False
+            log.retire()
+            return True
+
+    def _gains(self, segment: Segment) -> bool:
+        """Whether emptying it frees more than its copies take. They go out in a few groups, each
+        of which may end in nearly a page of padding.
+        """
+        return segment.live_bytes + self._padding_bytes <= segment.end - fmt.PAGE_SIZE_BYTES
 
     def free_some(
         self,
@@ -127,10 +152,7 @@ class Compactor:
         `limit_bytes` of those; or, with `beyond`, one in a slot from there on: emptying it gains
         nothing, so it must leave the reserve untouched.
         """
-        log, catalog, page = self._log, self._catalog, fmt.PAGE_SIZE_BYTES
-        usable = self._volume.geometry.segment_size_bytes - 2 * page
-        # Copies go out in a few groups, each of which may end in nearly a page of padding.
-        gain_min = (usable // log.staged_size_max_bytes + 2) * page
+        log, catalog, usable = self._log, self._catalog, self._usable_bytes
         waiting = {item.segment.sequence for item in self._emptied}
         with log.write_lock, log.state_lock:
             if not waiting:
@@ -145,13 +167,13 @@ class Compactor:
         able = [segment for segment in known if segment.sequence not in pinned]
         if beyond is None:
             able = by_benefit(able, self._before)
-            able = [s for s in able if s.live_bytes + gain_min <= s.end - page]
+            able = [segment for segment in able if self._gains(segment)]
         else:
             able = [segment for segment in able if segment.slot >= beyond][:1]
             room -= DATA * usable
         chosen: list[Segment] = []
         for segment in able[:_VICTIMS_MAX]:
-            room -= segment.live_bytes + gain_min
+            room -= segment.live_bytes + self._padding_bytes
             if (chosen and room < usable) or (beyond is not None and room < 0):
                 break
             chosen.append(segment)

@@ -5,7 +5,9 @@
 
 Invariants
 - Each copy has an erase unit of its own, so a failing erase takes at most one.
-- An update writes copy 0, syncs, writes the others, syncs: at no moment can a crash tear both.
+- An update writes copy 0, syncs, writes the others, syncs; it begins with the others when none of
+  them is whole and up to date, as an earlier crash may have left it. So at no moment can a crash
+  tear the last good one.
 - The valid copy with the highest generation wins; every read-write open rewrites all copies, which
   repairs damaged ones.
 - Copies 0 and 1 never move, and copy 3 is at the end of every device that a store fills: whoever
@@ -201,8 +203,11 @@ def store(device: Device, block: fmt.Row) -> fmt.Row:
 
     Raises OSError; the device then holds this or the previous generation.
     """
+    others = [read_copy(device, offset)[0] for offset in Geometry.of(block).copy_offsets[1:]]
+    present = (block.uuid, block.generation)
+    spare = any(other and (other.uuid, other.generation) == present for other in others)
     block = block._replace(generation=block.generation + 1)
-    for batch in ((0,), (1, 2, 3)):
+    for batch in ((0,), (1, 2, 3)) if spare else ((1, 2, 3), (0,)):
         for copy in batch:
             offset = Geometry.of(block).copy_offsets[copy]
             device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])

@@ -189,7 +189,11 @@ def test_old_records_do_not_come_back_when_a_shrunk_store_grows_again():
     device.pages.update({page: data for page, data in before.items() if page * 4096 >= 84 * MIB})
     store.resize(size)
     assert_sound(store)
-    killed = Store.open(copied(device))
+    image = copied(device)
+    checkpoint = store.geometry.segment_offset(superblock.load(image).checkpoint_slot)
+    image.pages[checkpoint // 4096 + 1] = bytes(4096)
+    killed = Store.open(image)
+    assert not killed.recovery.from_checkpoint
     assert contents(killed) == dict(kept)
     assert_sound(killed)
 
@@ -260,6 +264,33 @@ def test_a_value_that_looks_like_a_superblock_is_never_taken_for_one():
     assert superblock.load(device).uuid == true.uuid
     device.pages[fmt.ERASE_UNIT_SIZE_BYTES // 4096] = bytes(4096)
     assert superblock.load(device).uuid == true.uuid, "the copy at the end says whose store it is"
+
+
+@pytest.mark.parametrize("damaged", [(), (0,), (1, 2, 3), (0, 1), (2, 3), (0, 2, 3)])
+def test_an_update_never_writes_to_the_last_good_copy_first(damaged):
+    """Two power cuts in a row: the first left copies torn, the second tears all under way."""
+    store, device = new_store()
+    put(store, blocks(0, 10))
+    store.commit()
+    pages = copy_pages(store.geometry)
+    for number in damaged:
+        device.pages[pages[number]] = b"t" * 4096
+    loaded = superblock.load(device)
+    recording = RamDevice(SIZE_BYTES, pages=dict(device.pages), record=True)
+    superblock.store(recording, loaded)
+    torn: set[int] = set()
+    image = copied(device)
+    for event in recording.events:
+        if event.kind == "sync":
+            torn = set()
+            continue
+        torn.add(event.offset // 4096)
+        image.poke(event.offset, event.data)
+        cut = copied(image)
+        for page in torn:
+            cut.pages[page] = b"t" * 4096
+        assert superblock.load(cut).generation in (loaded.generation, loaded.generation + 1)
+        assert_holds(Store.open(cut), blocks(0, 10))
 
 
 def test_a_misdirected_copy_counts_for_nothing():
