@@ -176,6 +176,19 @@ class CompactSummary(NamedTuple):
     bytes_freed: int
 
 
+class ResizeSummary(NamedTuple):
+    """What the store has now. `file_fits` is False when its plain file is still longer, because
+    somebody reads what lies near the end; the next resize cuts it."""
+
+    store: str
+    size_bytes: int
+    segments_before: int
+    segments: int
+    bytes_moved: int
+    free_bytes: int
+    file_fits: bool
+
+
 class StatsSummary(NamedTuple):
     """Exact numbers. `used_bytes` counts segments in use, `live_bytes` what is reachable in them
     by key, `free_bytes` what can still be written after compaction."""
@@ -263,4 +276,5 @@ class NodeApi(Protocol):
     def gc(self, dry_run: bool, progress: ProgressCallback) -> GcSummary: ...
     def check(self, progress: ProgressCallback) -> CheckSummary: ...
     def compact(self, progress: ProgressCallback) -> CompactSummary: ...
+    def resize(self, size_bytes: int | None, progress: ProgressCallback) -> ResizeSummary: ...
     def stats(self) -> StatsSummary: ...

@@ -32,6 +32,7 @@ COMMANDS = {
     "man": "Write the manual pages.",
     "mount": "Mount a root, all roots or a CID.",
     "pin": "Keep content: add, rm, ls.",
+    "resize": "Make the store larger or smaller, keeping what it holds.",
     "root": "Named mutable trees: create, snapshot, clone, diff and more.",
     "stat": "Say what an address names.",
     "stats": "Show what the store holds and how full it is.",

@@ -167,7 +167,7 @@ class Resizer:
         if report.device_size_bytes > device.size_bytes:
             try:
                 device.set_size(report.device_size_bytes)
-            except OSError as error:
+            except (OSError, OverflowError) as error:
                 raise DeviceTooSmall(f"{device.name} cannot be made larger: {error}") from error
             # A superblock that is durable must not speak of bytes that are not.
             log.sync()
