@@ -122,7 +122,7 @@ class Writer:
     def amplification(self, rounds: float, hot: float = 1.0) -> float:
         """Bytes written to the device for a byte of records, in the steady state."""
         count = int(rounds * len(self.keys))
-        self.churn(2 * count, hot)
+        self.churn(count, hot)
         device = self.store.device
         assert isinstance(device, FaultyDevice)
         device.events.clear()
@@ -134,9 +134,9 @@ class Writer:
 @pytest.mark.slow
 @pytest.mark.parametrize("used", [0.4, 0.6, 0.75, 0.85])
 def test_write_amplification_stays_below_one_over_one_minus_utilisation(used):
-    store, _ = new_store(96 * MIB, 1 * MIB)
+    store, _ = new_store(56 * MIB, 512 << 10)
     writer = Writer(store, used, 4000, 1)
-    measured = writer.amplification(2.0)
+    measured = writer.amplification(1.5)
     print(f"utilisation {used}: {measured:.2f}, bound {1 / (1 - used):.2f}")
     assert 1 < measured <= 1.05 / (1 - used)
     assert_sound(store)
@@ -145,13 +145,13 @@ def test_write_amplification_stays_below_one_over_one_minus_utilisation(used):
 @pytest.mark.slow
 def test_age_spares_writes_where_a_tenth_of_the_values_changes_all_the_time(monkeypatch):
     """Against emptying the emptiest, whatever its age."""
-    store, _ = new_store(96 * MIB, 1 * MIB)
-    by_age = Writer(store, 0.75, 4000, 2).amplification(2.0, hot=0.1)
+    store, _ = new_store(56 * MIB, 512 << 10)
+    by_age = Writer(store, 0.75, 4000, 2).amplification(1.5, hot=0.1)
     monkeypatch.setattr(
         compact, "by_benefit", lambda found, _newest: sorted(found, key=lambda s: s.live_bytes)
     )
-    store, _ = new_store(96 * MIB, 1 * MIB)
-    greedy = Writer(store, 0.75, 4000, 2).amplification(2.0, hot=0.1)
+    store, _ = new_store(56 * MIB, 512 << 10)
+    greedy = Writer(store, 0.75, 4000, 2).amplification(1.5, hot=0.1)
     print(f"cost and benefit {by_age:.2f}, emptiest first {greedy:.2f}")
     assert by_age < greedy
 
