@@ -135,6 +135,7 @@ class Log:
         self.sync_count = 0
         self.reuse_count = 0
         self.written_bytes = 0
+        self.discarded_bytes = 0
         self.staged: dict[int, tuple[bytes, bytes | memoryview]] = {}
         self.failure: OSError | None = None
         self._reset_group()
@@ -340,7 +341,8 @@ class Log:
     def wipe(self, slots: Sequence[int]) -> None:
         """Mark segments free, durably. First the headers alone, so that a crash leaves each
         segment either free or whole; then first group and footer, so that a torn header of the
-        slot's next use cannot bring it back.
+        slot's next use cannot bring it back. Last, what lies between is discarded: a device may
+        do that at once, later or never, so it must not tell what the slot is.
         """
         if not slots:
             return
@@ -353,10 +355,21 @@ class Log:
             self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(fmt.PAGE_SIZE_BYTES)])
             self.wipe_footer(slot)
         self.sync()
+        geometry, begin = self._volume.geometry, FIRST_GROUP_OFFSET + fmt.PAGE_SIZE_BYTES
+        length = geometry.segment_size_bytes - begin - fmt.PAGE_SIZE_BYTES
+        for slot in slots:
+            self._volume.device.discard(geometry.segment_offset(slot) + begin, length)
+            self.discarded_bytes += length
 
     def wipe_footer(self, slot: int) -> None:
         end = self._volume.geometry.segment_size_bytes
         self.write_pages(slot, end - fmt.PAGE_SIZE_BYTES, [bytes(fmt.PAGE_SIZE_BYTES)])
+
+    def retire(self) -> None:
+        """Seal the segment that is being filled, so that it can be emptied."""
+        with self.write_lock:
+            self.write_out()
+            self._seal()
 
     def _seal(self) -> None:
         if self.active is not None:

@@ -60,7 +60,11 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
-        self._finder = _finder_for(volume, catalog, log, verify=verify)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The geometry has changed. What both have lies where it did, for reads under way."""
+        self._finder = _finder_for(self._volume, self._catalog, self._log, verify=self._verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""

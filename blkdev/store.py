@@ -26,6 +26,7 @@ from blkdev import batch, superblock
 from blkdev import format as fmt
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
@@ -51,6 +52,9 @@ from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 
 
 class Store:
@@ -66,7 +70,6 @@ class Store:
         self.read_only = device.read_only
         self.recovery: Report = recovered.report
         volume, catalog = Volume.of(device, block), recovered.catalog
-        self.geometry = volume.geometry
         self._volume, self._catalog = volume, catalog
         self._log = Log(volume, catalog, recovered.tail, block.epoch)
         self._reader = Reader(volume, catalog, self._log, verify=verify_reads)
@@ -78,6 +81,15 @@ class Store:
         )
         self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
+        self._resizer = Resizer(
+            volume,
+            catalog,
+            self._log,
+            self._checkpointer,
+            self._compactor,
+            self._reader,
+            self._maintenance_lock,
+        )
         self._closed = False
 
     @classmethod
@@ -159,7 +171,7 @@ class Store:
         for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.free.extend(recovered.garbage_slots)
+        self._catalog.release(recovered.garbage_slots)
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing."""
@@ -181,6 +193,11 @@ class Store:
 
     def __exit__(self, *_raised: object) -> None:
         self.close()
+
+    @property
+    def geometry(self) -> superblock.Geometry:
+        """Where things lie on the device; a resize changes it."""
+        return self._volume.geometry
 
     # Blocks
 
@@ -408,17 +425,44 @@ class Store:
             finally:
                 self._maintenance_lock.release()
 
-    def compact(self, budget_bytes: int | None = None) -> CompactReport:
+    def compact(
+        self, budget_bytes: int | None = None, *, background: bool = False
+    ) -> CompactReport:
         """Give back the space of dead records, copying about `budget_bytes` at most.
 
-        Raises StoreReadOnly.
+        In the background it does nothing while other upkeep runs, and frees what it empties when
+        that is worth a checkpoint, which may be in a later call. Raises StoreReadOnly.
         """
         self._check_open(writing=True)
-        with self._maintenance_lock:
-            report = self._compactor.compact(budget_bytes)
+        if not self._maintenance_lock.acquire(blocking=not background):
+            return CompactReport()
+        try:
+            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
             if report.segments_freed:
                 self._checkpointer.write()
             return report
+        finally:
+            self._maintenance_lock.release()
+
+    def resize(
+        self,
+        size_bytes: int | None = None,
+        *,
+        wait_s: float = VIEWS_WAIT_S,
+        progress: Progress = lambda _done, _total: None,
+    ) -> ResizeReport:
+        """Give the store so many bytes of its device, by default all there are; a plain file
+        grows or is cut with it. Durable when it returns; a power cut leaves the old size or the
+        new one and everything stored. Readers and writers go on; open views of what must move are
+        waited for, `wait_s` at most.
+
+        Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
+        then is as large as before.
+        """
+        return self._resizer.resize(
+            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
+        )
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

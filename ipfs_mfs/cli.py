@@ -33,6 +33,7 @@ COMMANDS = {
     "man": "Write the manual pages.",
     "mount": "Mount a root, all roots or a CID.",
     "pin": "Keep content: add, rm, ls.",
+    "resize": "Make the store larger or smaller, keeping what it holds.",
     "root": "Named mutable trees: create, snapshot, clone, diff and more.",
     "scrub": "Read and verify everything while the store is in use.",
     "stat": "Say what an address names.",

@@ -88,7 +88,7 @@ class Source:
         return read_through(self._device, offset, least)
 
 
-@dataclass(frozen=True)
+@dataclass
 class WatchedVolume(Volume):
     """A volume that reads through a Source and remembers which slots could not be read."""
 
