@@ -265,13 +265,14 @@ class Store:
             raise KeyNotFound(key)
         return value
 
-    def get_part(self, key: bytes, start: int, length: int) -> bytes:
+    def get_part(self, key: bytes, start: int, length: int, *, damaged_too: bool = False) -> bytes:
         """Bytes of the value from `start` on, fewer only at its end; never checked against its
-        checksum: for a caller who has checked the whole value before.
+        checksum: for a caller who has checked the whole value before. With `damaged_too` even of a
+        value that was found damaged since: for one who can tell.
 
         Raises KeyNotFound, BlockDamaged.
         """
-        part = self._reader.part(key, start, length)
+        part = self._reader.part(key, start, length, damaged_too=damaged_too)
         if part is None:
             raise KeyNotFound(key)
         return part

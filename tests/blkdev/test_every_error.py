@@ -125,6 +125,7 @@ CALLS: tuple[tuple[str, Callable[[Life], object]], ...] = (
     ("check", Life.check),
     ("condemn", lambda life: life.store.condemn(b"none")),
     ("apply", lambda life: life.store.apply({})),
+    ("resize", lambda life: life.store.resize()),
     ("scrub", lambda life: life.store.scrub()),
     ("repair", lambda life: life.store.repair()),
     ("position", lambda life: life.store.position()),

@@ -221,7 +221,8 @@ def test_put_of_a_damaged_block_on_a_full_store_is_full_or_good():
     try:
         store.put_many([(key, held[key])])
     except StoreFull:
-        store.delete_many([key])
+        # Room for one value may be lost in the ends of segments; there is some for a few.
+        store.delete_many([key, *sorted(held)[4:14]])
         store.put_many([(key, held[key])])
     assert store.get(key) == held[key]
 
