@@ -35,7 +35,7 @@ test-quick: setup-test  ## Run the tests that take no time and need nothing: und
 
 test-peers: setup-test peers  ## Run the tests that take minutes or need other programs
 	IPFS_MFS_PURE=1 $(PYTEST) -q -n 2 -m "not long" tests/blkdev tests/crash tests/repo
-	$(PYTEST) -m "needs_peers or needs_node or long"
+	$(PYTEST) -n 2 -m "needs_peers or needs_node or long"
 
 test-fresh:  ## Prove in a bare Debian root that nothing is missing from the set-up (root only)
 	deploy/fresh/run.sh

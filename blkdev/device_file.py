@@ -194,6 +194,8 @@ class FileDevice:
         if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
             # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
             self._can_populate = ctypes.get_errno() != 22
+            # The traceback of a read error must not keep the map, and with it the device.
+            del window
             return memoryview(self.read(offset, length))
         view = window.bytes[skip : skip + length]
         self._populated_bytes += length

@@ -19,7 +19,7 @@
     |   +-- DeviceReadOnly      the device or its permissions refuse writing
     |   +-- InvalidGeometry     segment size or the like outside the format's limits
     +-- StoreDamaged            your data: bytes on the device are not what was written
-        +-- SuperblockDamaged   every copy of the superblock is bad
+        +-- SuperblockDamaged   every copy of the superblock is bad or unreadable
         +-- BlockDamaged        one record (.key, .offset)
 
 Anything else that escapes the engine (AssertionError, TypeError, struct.error) is our bug.
@@ -134,7 +134,7 @@ class StoreDamaged(StoreError):
 
 
 class SuperblockDamaged(StoreDamaged):
-    """There was a store here, and no copy of its superblock is whole."""
+    """There was a store here, and no copy of its superblock is whole; or none can be read."""
 
 
 class BlockDamaged(StoreDamaged):

@@ -133,7 +133,7 @@ class Log:
         with self.write_lock:
             self.check_writable()
             need = sum([fmt.record_size(len(draft.key), len(draft.value)) for draft in drafts])
-            if not self._fits(need, len(drafts)):
+            if len(self._catalog.free) < right or not self._fits(need, len(drafts)):
                 self._make_room(need, len(drafts), right)
             staged = [(draft, *self._stage(draft)) for draft in drafts]
             with self.state_lock:
@@ -215,6 +215,9 @@ class Log:
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
     def _make_room(self, size_bytes: int, count: int, right: int) -> None:
+        if len(self._catalog.free) < right:
+            # The segment being filled was opened by a higher right, which needs all of it.
+            raise StoreFull(self._volume.device.name)
         while not self._fits(size_bytes, count):
             if self._pending_count:
                 self.write_out()

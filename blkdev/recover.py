@@ -7,6 +7,8 @@ Invariants
   write and lose an earlier one, so nothing after a torn group is ever trusted.
 - The durable mark is the highest group that any header says was synced when it was written. Damage
   below it is not a torn tail: it costs the records it hits, is reported, and ends nothing.
+- What the device cannot read is not free: a slot that nothing identifies for that reason is left as
+  it is, and reported.
 - Running twice on the same bytes gives the same result.
 """
 
@@ -22,6 +24,7 @@ from blkdev.care.bad_slots import bad_slots
 from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
+from blkdev.errors import StoreDamaged
 from blkdev.log import Tail
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
@@ -58,7 +61,8 @@ class Unsealed(NamedTuple):
 @dataclass
 class Recovered:
     """A store's state, and what to put in order on the device before anything is written to it:
-    slots to wipe, a footer that a dropped tail left, footers and headers to write again.
+    slots to wipe, a footer that a dropped tail left, footers and headers to write again. It
+    `is_cut_short` when the log may go on behind segments that the device cannot read.
     """
 
     catalog: Catalog
@@ -70,6 +74,7 @@ class Recovered:
     stale_footer_slot: int | None = None
     unsealed: list[Unsealed] = field(default_factory=list)
     damaged_headers: list[tuple[Segment, int]] = field(default_factory=list)
+    is_cut_short: bool = False
 
 
 class _Found(NamedTuple):
@@ -83,7 +88,8 @@ class _Found(NamedTuple):
 def recover(volume: Volume, block: fmt.Row) -> Recovered:
     """Rebuild the state of a store.
 
-    Raises NewerFormat for records that only a newer program understands.
+    Raises NewerFormat for records that only a newer program understands, StoreDamaged when the
+    device reads nothing.
     """
     bad = bad_slots(block)
     loaded = None
@@ -96,6 +102,8 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
         Identity() if bad.get(slot) else identify(volume, slot)
         for slot in range(volume.geometry.segment_count)
     ]
+    if len(volume.failed_slots) == len(identities):
+        raise StoreDamaged(f"{volume.device.name}: no segment can be read (look at the disk)")
     if loaded is not None and not _is_current(loaded, identities):
         loaded = None
     replay = _Replay(volume, identities, loaded, block.durable_group)
@@ -105,9 +113,8 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     newest = max(identity.sequence for identity in identities)
     tail = Tail(replay.last, replay.next_sequence, newest + 1, active, replay.entries)
     found = Recovered(catalog, tail, max(block.epoch, replay.epoch), slots, replay.report)
-    footer = identities[active.slot].footer if active is not None else None
-    if active is not None and footer is not None:
-        if footer.last_group == replay.last:
+    if active is not None and identities[active.slot].footer is not None:
+        if replay.is_sealed(active, replay.last):
             active.sealed, found.tail = True, tail._replace(active=None)
         else:
             found.stale_footer_slot = active.slot
@@ -120,10 +127,18 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
             continue
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
+        elif slot in volume.failed_slots and identity.kind == fmt.SEGMENT_FREE:
+            # Nobody knows what it holds: it is left as it is.
+            continue
         elif segment is None and slot not in slots:
             # A dropped tail, a lost free mark, a checkpoint that was never pointed at.
             free = identity.kind == fmt.SEGMENT_FREE
             (catalog.free if free else found.garbage_slots).append(slot)
+    dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
+    # Segments before the last one that was read are followed by others: they hide nothing.
+    followed = {*catalog.segments} - ({active.slot} if active is not None else set())
+    found.is_cut_short = dropped and not volume.failed_slots <= followed
+    replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
 
 
@@ -199,9 +214,7 @@ class _Replay:
         return durable
 
     def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
-        footer = found.identity.footer
-        end = None if footer is None else footer.groups_end
-        return group_headers(self._volume, found.slot, found.identity.sequence, found.start, end)
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
 
     @staticmethod
     def _has_summary(found: _Found, durable: int) -> bool:
@@ -213,20 +226,31 @@ class _Replay:
         for found in self._logs:
             if self.active is not None and found.slot != self.active.slot:
                 self._full(self.active)
-            if self._has_summary(found, self._durable):
-                if self._by_summary(found):
-                    continue
+            summarized = self._has_summary(found, self._durable)
+            if summarized and self._by_summary(found):
+                continue
+            goes_on = self._by_groups(found)
+            footer = found.identity.footer
+            if summarized and footer is not None and footer.last_group != self._segment_last:
                 self._damaged(found.slot)
-            if not self._by_groups(found):
+            if not goes_on:
                 break
 
     def _full(self, segment: Segment) -> None:
         """Later segments follow this one, so it takes no more records."""
         segment.sealed = True
-        footer = self._identities[segment.slot].footer
-        if footer is None or footer.last_group != self._segment_last:
+        if not self.is_sealed(segment, self._segment_last):
             self.unsealed.append(Unsealed(segment, self.entries, self._segment_last))
         self.active, self.entries = None, array("Q")
+
+    def is_sealed(self, segment: Segment, last_group: int) -> bool:
+        """Whether footer and summary are whole and of that end: a footer whose summary is torn
+        off is no seal.
+        """
+        footer = self._identities[segment.slot].footer
+        if footer is None or footer.last_group != last_group:
+            return False
+        return read_summary(self._volume, segment.slot, footer) is not None
 
     def _by_summary(self, found: _Found) -> bool:
         """False when the summary is damaged and nothing was applied."""

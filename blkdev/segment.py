@@ -16,7 +16,7 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
@@ -64,13 +64,17 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class Volume:
-    """A device, its geometry, and what the checksums of its store start from."""
+    """A device, its geometry, and what the checksums of its store start from.
+
+    `failed_slots` are those where `try_read` met an error of the device.
+    """
 
     device: Device
     geometry: Geometry
     uuid: bytes
     seed: int
     index_salt: int
+    failed_slots: set[int] = field(default_factory=set, kw_only=True)
 
     @classmethod
     def of(cls, device: Device, block: fmt.Row) -> Volume:
@@ -90,6 +94,7 @@ class Volume:
         try:
             return self.read(slot, offset, length)
         except OSError:
+            self.failed_slots.add(slot)
             return b""
 
     def device_offset(self, location: int) -> int:

@@ -37,6 +37,7 @@ from blkdev.errors import (
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
+    StoreDamaged,
     StoreFull,
     StoreReadOnly,
     ValueTooLarge,
@@ -123,7 +124,7 @@ class Store:
         checks them itself (their keys being hashes).
 
         Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall, DeviceReadOnly,
-        StoreReadOnly (the device fails while being prepared).
+        StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
         if not read_only and device.read_only:
@@ -134,6 +135,11 @@ class Store:
                 "read-only, or use a newer version of this program)"
             )
         recovered = recover(Volume.of(device, block), block)
+        if not read_only and recovered.is_cut_short:
+            raise StoreDamaged(
+                f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
+                "be reached, and writing would destroy it (look at the disk; open it read-only)"
+            )
         block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
@@ -328,7 +334,8 @@ class Store:
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are. Takes 16 bytes of memory per key while it runs.
+        added later are, those of unreadable records are. Takes 16 bytes of memory per key while
+        it runs.
         """
         log, catalog = self._log, self._catalog
         by_slot: dict[int, array[int]] = {}

@@ -6,6 +6,7 @@
 Invariants
 - Each copy has an erase unit of its own, so a failing erase takes at most one.
 - An update writes copy 0, syncs, writes the others, syncs: at no moment can a crash tear both.
+  Where none of the others is whole, these come first: the last whole copy is never overwritten.
 - The valid copy with the highest generation wins; every read-write open rewrites all copies, which
   repairs damaged ones.
 """
@@ -159,6 +160,13 @@ def load(device: Device) -> fmt.Row:
             raise SuperblockDamaged(
                 f"{device.name}: every copy of the superblock is damaged (restore a backup)"
             )
+        try:
+            device.read(0, min(fmt.PAGE_SIZE_BYTES, device.size_bytes))
+        except OSError as error:
+            # An unreadable device is not an empty one: nobody should be told to format it.
+            raise SuperblockDamaged(
+                f"{device.name}: no copy of the superblock is readable: {error} (look at the disk)"
+            ) from error
         raise NotAStore(device.name)
     newest = max(valid, key=lambda block: block.generation)
     unknown = newest.features_incompatible & ~fmt.FEATURES_INCOMPATIBLE
@@ -188,9 +196,15 @@ def store(device: Device, block: fmt.Row) -> fmt.Row:
     Raises OSError; the device then holds this or the previous generation.
     """
     block = block._replace(generation=block.generation + 1)
-    for batch in ((0,), (1, 2, 3)):
+    offsets = Geometry.of(block).copy_offsets
+    batches = [(0,), (1, 2, 3)]
+    if not any(read_copy(device, offset)[0] for offset in offsets[1:]):
+        # A crash tore them, or they rotted: the first is all there is, and is not to be touched
+        # before there is another.
+        batches.reverse()
+    for batch in batches:
         for copy in batch:
-            offset = Geometry.of(block).copy_offsets[copy]
+            offset = offsets[copy]
             device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])
         device.sync()
     return block
