@@ -155,7 +155,7 @@ class Log:
         with self.write_lock:
             self.check_writable()
             segment = self.active
-            if native_stage is None or segment is None:
+            if native_stage is None or segment is None or len(self._catalog.free) < DATA:
                 return at, 0
             volume, catalog = self._volume, self._catalog
             geometry = volume.geometry
