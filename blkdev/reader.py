@@ -121,10 +121,8 @@ class Reader:
                 return None
         return self._finder
 
-    def keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that compaction moved are followed, if they
-        were put at position `newest` or before.
-        """
+    def keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+        """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
         for slots in snapshot:
             pairs = iter(slots)
             ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
@@ -136,8 +134,17 @@ class Reader:
                     if found is not None:
                         yield found[1]
                     continue
-                moved = [self.key_at(place) for place in now]
-                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
+                yield from self._keys_with(fingerprint)
+
+    def _keys_with(self, fingerprint: int) -> list[bytes]:
+        """Keys of the records that have the fingerprint now."""
+        while True:
+            with self._log.state_lock:
+                now = self._index.locations(fingerprint)
+            found = [self.key_at(location) for location in now]
+            with self._log.state_lock:
+                if now == self._index.locations(fingerprint):
+                    return [item[1] for item in found if item]
 
     def view(self, key: bytes) -> View:
         return View(self, key)
