@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -64,6 +64,17 @@ class Draft(NamedTuple):
     fingerprint: int = fmt.NO_FINGERPRINT
     sequence: int = -1
     moved_from: int = 0
+
+
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> Draft:
+    """The record that kills these, given as location -> fingerprint."""
+    value = b"".join(
+        fmt.TOMBSTONE.struct.pack(
+            fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
+        )
+        for location, fingerprint in dead.items()
+    )
+    return Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value))
 
 
 class Tail(NamedTuple):

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blkdev import format as fmt
+from blkdev.care.bad_slots import bad_slots
+from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
 from blkdev.errors import StoreDamaged
@@ -29,7 +31,6 @@ from blkdev.segment import (
     Identity,
     Record,
     Volume,
-    group_headers,
     identify,
     read_group,
     read_record,
@@ -90,17 +91,22 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     Raises NewerFormat for records that only a newer program understands, StoreDamaged when the
     device reads nothing.
     """
+    bad = bad_slots(block)
     loaded = None
     if block.checkpoint_slot != fmt.NO_SLOT:
         loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
     if loaded is not None and block.clean:
-        return _as_closed(volume, block, loaded)
-    identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
+        return _as_closed(volume, block, loaded, bad)
+    # What a retired segment holds has left the log, though it is still there.
+    identities = [
+        Identity() if bad.get(slot) else identify(volume, slot)
+        for slot in range(volume.geometry.segment_count)
+    ]
     if len(volume.failed_slots) == len(identities):
         raise StoreDamaged(f"{volume.device.name}: no segment can be read (look at the disk)")
     if loaded is not None and not _is_current(loaded, identities):
         loaded = None
-    replay = _Replay(volume, identities, loaded)
+    replay = _Replay(volume, identities, loaded, block.durable_group)
     replay.run()
     active, catalog = replay.active, replay.catalog
     slots = loaded.slots if loaded is not None else ()
@@ -112,9 +118,13 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
             active.sealed, found.tail = True, tail._replace(active=None)
         else:
             found.stale_footer_slot = active.slot
-    found.unsealed = replay.unsealed
+    # Nothing is written any more to a segment with unreadable sectors.
+    found.unsealed = [full for full in replay.unsealed if full.segment.slot not in bad]
+    catalog.bad_slots = bad
     for slot, identity in enumerate(identities):
         segment = catalog.segments.get(slot)
+        if slot in bad:
+            continue
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
         elif slot in volume.failed_slots and identity.kind == fmt.SEGMENT_FREE:
@@ -130,10 +140,11 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     return found
 
 
-def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded) -> Recovered:
+def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded, bad: dict[int, bool]) -> Recovered:
     """A store that was closed: its checkpoint is the state, nothing was written after it."""
     head, catalog = loaded.head, loaded.catalog
-    taken = {*catalog.segments, *loaded.slots}
+    catalog.bad_slots = bad
+    taken = {*catalog.segments, *loaded.slots, *bad}
     slots = range(volume.geometry.segment_count)
     catalog.free.extend(slot for slot in slots if slot not in taken)
     active = catalog.by_sequence.get(head.tail_sequence)
@@ -157,7 +168,9 @@ def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
 class _Replay:
     """Applies the log beyond the checkpoint, oldest segment first."""
 
-    def __init__(self, volume: Volume, identities: list[Identity], loaded: Loaded | None) -> None:
+    def __init__(
+        self, volume: Volume, identities: list[Identity], loaded: Loaded | None, durable: int
+    ) -> None:
         self._volume = volume
         self._identities = identities
         self.report = Report(from_checkpoint=loaded is not None)
@@ -185,7 +198,7 @@ class _Replay:
             slot = self.active.slot
             self._logs.insert(0, _Found(slot, identities[slot], self.active.end))
         self._segment_last = base
-        self._durable = self.last = self._durable_mark(base)
+        self._durable = self.last = self._durable_mark(max(base, durable))
 
     def _durable_mark(self, base: int) -> int:
         """The highest group that anything on the device says was synced."""
@@ -199,7 +212,9 @@ class _Replay:
         return durable
 
     def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
-        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
+        footer = found.identity.footer
+        end = None if footer is None else footer.groups_end
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start, end)
 
     @staticmethod
     def _has_summary(found: _Found, durable: int) -> bool:
@@ -264,6 +279,7 @@ class _Replay:
 
     def _by_groups(self, found: _Found) -> bool:
         """Apply a segment group by group; False where the log ends in it."""
+        expected = found.start
         for offset, header in self._groups(found):
             maybe_torn = header.number > self._durable
             if maybe_torn and (header.number != self.last + 1 or header.epoch < self.epoch):
@@ -273,9 +289,13 @@ class _Replay:
                 self.report.tail_torn = True
                 return False
             segment = self.active or self._open(found)
-            self.catalog.extend(segment, offset + fmt.aligned(header.size_bytes))
+            if offset > expected:
+                # The headers before this one were durable and are damaged.
+                self._by_salvage(segment, expected, offset)
+            expected = offset + fmt.aligned(header.size_bytes)
+            self.catalog.extend(segment, expected)
             if records is None:
-                self._damaged(found.slot)
+                self._by_salvage(segment, offset, expected)
             for record in records or ():
                 self._apply(segment, record)
                 self.entries.extend(record.entry(self._volume.index_salt))
@@ -289,6 +309,14 @@ class _Replay:
             self._damaged(found.slot)
             self._open(found)
         return True
+
+    def _by_salvage(self, segment: Segment, offset: int, end: int) -> None:
+        """Apply what verifies by itself in a damaged part of the log."""
+        self._damaged(segment.slot)
+        self.catalog.extend(segment, end)
+        for record in salvage(self._volume, segment.slot, offset, end):
+            self._apply(segment, record)
+            self.entries.extend(record.entry(self._volume.index_salt))
 
     def _open(self, found: _Found) -> Segment:
         sequence = found.identity.sequence

@@ -24,7 +24,10 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
-from blkdev.care.check import Checker, CheckReport
+from blkdev.care.check import Checker, CheckReport, ProgressCallback
+from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
+from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
@@ -41,20 +44,15 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Item, Log
+from blkdev.log import DATA, RELEASE, Draft, Item, Log, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 from blkdev.signature import refuse_foreign
-from blkdev.stats import StoreStats, measure
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SEGMENTS_WANTED = 64
-_SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
 _BATCH_SIZE_BYTES = 1 << 20
 _BATCH_COUNT = 256
-_PLACE = (1 << fmt.SIZE_SHIFT) - 1
-"""The bits of a location that say where, in device order."""
 
 
 class Store:
@@ -106,7 +104,7 @@ class Store:
         encoded = label.encode()
         if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
             raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or _default_segment_size(device.size_bytes)
+        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
         geometry = superblock.Geometry.for_device(device, size)
         if not force:
             refuse_foreign(device)
@@ -219,9 +217,14 @@ class Store:
 
     def _put(self, draft: Draft) -> int:
         with self._log.write_lock:
-            if self._catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
-                return 0
-            self._log.append((draft,), DATA)
+            drafts: tuple[Draft, ...] = (draft,)
+            if self._catalog.index.locations(draft.fingerprint):
+                if self._exists(draft.key):
+                    return 0
+                # What is there is damaged: it dies with the good copy's coming, in one group.
+                dead = self._dead([draft.key], None)
+                drafts = (tombstones_of(dead, self._catalog), draft) if dead else drafts
+            self._log.append(drafts, DATA)
             return 1
 
     def _with_room(self, action: Callable[[], int], right: int) -> int:
@@ -238,7 +241,6 @@ class Store:
         try:
             return self._reader.find(key) is not None
         except BlockDamaged:
-            # Its header is damaged: a good copy next to it is found in its stead.
             return False
 
     def get(self, key: bytes) -> bytes:
@@ -267,11 +269,11 @@ class Store:
         return self._reader.view(key)
 
     def has(self, key: bytes) -> bool:
-        """A miss needs no I/O. Raises BlockDamaged when the record cannot be told."""
-        return self._reader.size(key) is not None
+        """A miss needs no I/O. Raises BlockDamaged when the key's record is known to be damaged."""
+        return self._reader.has(key)
 
     def has_many(self, keys: Iterable[bytes]) -> list[bool]:
-        return [self._reader.size(key) is not None for key in keys]
+        return [self._reader.has(key) for key in keys]
 
     def size_of(self, key: bytes) -> int:
         """Size of the value in bytes. Raises KeyNotFound, BlockDamaged."""
@@ -301,25 +303,21 @@ class Store:
         return deleted + self._with_room(deletion(batch), RELEASE)
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            dead: dict[int, int] = {}
-            for key in keys:
-                fingerprint = fingerprint_of(key, self._volume.index_salt)
-                for location in catalog.index.locations(fingerprint):
-                    if self._may_delete(location, key, before):
-                        dead[location] = fingerprint
-            if not dead:
-                return 0
-            segments = catalog.segments
-            value = b"".join(
-                fmt.TOMBSTONE.struct.pack(
-                    fingerprint, location, segments[fmt.location_slot(location)].sequence
-                )
-                for location, fingerprint in dead.items()
-            )
-            log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
+        with self._log.write_lock:
+            dead = self._dead(keys, before)
+            if dead:
+                self._log.append((tombstones_of(dead, self._catalog),), RELEASE)
             return len(dead)
+
+    def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
+        """Location -> fingerprint of the records that deleting these keys kills."""
+        dead: dict[int, int] = {}
+        for key in keys:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            for location in self._catalog.index.locations(fingerprint):
+                if self._may_delete(location, key, before):
+                    dead[location] = fingerprint
+        return dead
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -327,6 +325,12 @@ class Store:
             # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
             return before is None
         return found[1] == key and (before is None or found[0].sequence <= before)
+
+    def condemn(self, key: bytes) -> None:
+        """The caller found the key's value wrong by a hash of its own: until the store is closed it
+        counts as damaged, so that a put stores it anew.
+        """
+        condemn(self._reader, self._catalog, self._log, key)
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
@@ -340,23 +344,7 @@ class Store:
             newest = log.position
             for entry in catalog.index.entries():
                 by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._keys_of(list(by_slot.values()), newest)
-
-    def _keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that compaction moved are followed."""
-        for slots in snapshot:
-            pairs = iter(slots)
-            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
-            for fingerprint, location in ordered:
-                found = self._reader.key_at(location)
-                with self._log.state_lock:
-                    now = self._catalog.index.locations(fingerprint)
-                if location in now:
-                    if found is not None:
-                        yield found[1]
-                    continue
-                moved = [self._reader.key_at(place) for place in now]
-                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
+        return self._reader.keys_of(list(by_slot.values()), newest)
 
     # Names and journals
 
@@ -434,7 +422,7 @@ class Store:
         with self._maintenance_lock:
             return self._checkpointer.write()
 
-    def check(self) -> CheckReport:
+    def check(self, progress: ProgressCallback | None = None) -> CheckReport:
         """Read and verify everything; writers and compaction wait meanwhile. Reports damage by
         key and device offset and changes nothing but staging: what is staged is written first.
         """
@@ -443,7 +431,31 @@ class Store:
             self._check_open()
             if not self.read_only and log.failure is None:
                 log.write_out()
-            return Checker(self._volume, self._catalog).run()
+            return Checker(self._volume, self._catalog, progress).run()
+
+    def repair(self, progress: ProgressCallback | None = None) -> RepairReport:
+        """Check; keep what verifies, drop what does not, and check again. Writers wait, readers
+        may go on. Raises StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        with self._maintenance_lock, self._log.write_lock:
+            parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+            return Repairer(*parts, progress).run()
+
+    def scrub(
+        self,
+        *,
+        rate_bytes_s: int | None = None,
+        restart: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> ScrubReport:
+        """Read and verify everything alive while others read and write; note what is damaged. Goes
+        on where the last one was ended. Raises StoreReadOnly, and what `progress` raises.
+        """
+        self._check_open(writing=True)
+        parts = (self._volume, self._catalog, self._log, self._checkpointer)
+        scrubber = Scrubber(*parts, self._maintenance_lock, self._check_open)
+        return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""
@@ -484,13 +496,6 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
         raise
     yield batch
-
-
-def _default_segment_size(device_size_bytes: int) -> int:
-    size = fmt.SEGMENT_SIZE_DEFAULT_BYTES
-    while size > _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES and device_size_bytes // size < _SEGMENTS_WANTED:
-        size //= 2
-    return size
 
 
 def _boot_id() -> bytes:

@@ -119,6 +119,7 @@ def assert_sound(store: Store) -> None:
     stats = store.stats()
     assert report.live_bytes == stats.live_bytes
     in_use = stats.segments - stats.segments_free - stats.segments_checkpoint
+    in_use -= stats.segments_retired
     assert report.segments == in_use
     catalog = store._catalog
     assert stats.keys == sum(1 for _ in catalog.index.entries())
