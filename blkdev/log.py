@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -32,6 +32,8 @@ from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_sum
 
 STAGED_SIZE_MAX_BYTES = 4 << 20
 _COPIED_VALUE_MAX_BYTES = 32 << 10
+_BATCH_SIZE_BYTES = 1 << 20
+_BATCH_COUNT = 256
 
 DATA = 2
 """Rights to the last free segments, as the number that must stay free: for values,"""
@@ -50,6 +52,29 @@ else:
         from blkdev._native import stage as native_stage
     except ImportError:
         native_stage = None
+
+
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists, none of which holds many bytes; a list is taken as it is.
+
+    What came before an error of `items` is handed out first.
+    """
+    if isinstance(items, list):
+        yield items
+        return
+    batch: list[Item] = []
+    size_bytes = 0
+    try:
+        for item in items:
+            batch.append(item)
+            size_bytes += len(item[1])
+            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        yield batch
+        raise
+    yield batch
 
 
 class Draft(NamedTuple):

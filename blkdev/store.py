@@ -27,6 +27,7 @@ from blkdev import superblock
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
+from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
@@ -44,15 +45,12 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Item, Log, tombstones_of
+from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
-from blkdev.signature import refuse_foreign
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_BATCH_SIZE_BYTES = 1 << 20
-_BATCH_COUNT = 256
 
 
 class Store:
@@ -194,7 +192,7 @@ class Store:
         """
         self._check_open(writing=True)
         new = 0
-        for batch in _batches(items):
+        for batch in batches(items):
             at = 0
             while at < len(batch):
                 at, staged = self._log.append_plain(batch, at)
@@ -473,29 +471,6 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists, none of which holds many bytes; a list is taken as it is.
-
-    What came before an error of `items` is handed out first.
-    """
-    if isinstance(items, list):
-        yield items
-        return
-    batch: list[Item] = []
-    size_bytes = 0
-    try:
-        for item in items:
-            batch.append(item)
-            size_bytes += len(item[1])
-            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
-                yield batch
-                batch, size_bytes = [], 0
-    except Exception:
-        yield batch
-        raise
-    yield batch
 
 
 def _boot_id() -> bytes:
