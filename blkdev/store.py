@@ -15,27 +15,23 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
+from blkdev.care import formatting
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
-from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
-    DeviceReadOnly,
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
@@ -51,7 +47,6 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CHECKPOINT_SHARE = 8
 """Bytes of freed segments for each byte of the checkpoint that freeing them in the background
 costs."""
@@ -79,17 +74,11 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
+        parts = (volume, catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(*parts)
         self._maintenance_lock = threading.Lock()
-        self._resizer = Resizer(
-            volume,
-            catalog,
-            self._log,
-            self._checkpointer,
-            self._compactor,
-            self._reader,
-            self._maintenance_lock,
-        )
+        upkeep = (self._compactor, self._reader, self._maintenance_lock)
+        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
 
     @classmethod
@@ -109,24 +98,7 @@ class Store:
         Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
         KeyTooLarge (label), OSError.
         """
-        if device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        encoded = label.encode()
-        if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
-            raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
-        geometry = superblock.Geometry.for_device(device, size)
-        if not force:
-            refuse_foreign(device)
-        device.discard(0, device.size_bytes & -fmt.PAGE_SIZE_BYTES)
-        blank = superblock.blank(device, geometry)._replace(
-            uuid=entropy(16),
-            index_salt=int.from_bytes(entropy(8), "little"),
-            boot_id=_boot_id(),
-            created_ns=time.time_ns(),
-            label=encoded,
-        )
-        superblock.store(device, blank)
+        formatting.format_device(device, segment_size_bytes, label, entropy, force=force)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -137,20 +109,15 @@ class Store:
         StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
-        if not read_only and device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        if not read_only and not superblock.may_write(block):
-            raise DeviceReadOnly(
-                f"{device.name} uses a feature that only a newer version can write (open it "
-                "read-only, or use a newer version of this program)"
-            )
+        if not read_only:
+            superblock.check_writable(device, block)
         recovered = recover(Volume.of(device, block), block)
         if not read_only and recovered.is_cut_short:
             raise StoreDamaged(
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=superblock.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -371,13 +338,7 @@ class Store:
         added later are, those replaced are listed; those of unreadable records are missing. Takes
         16 bytes of memory per key while it runs.
         """
-        log, catalog = self._log, self._catalog
-        by_slot: dict[int, array[int]] = {}
-        with log.write_lock, log.state_lock:
-            self._check_open()
-            for entry in catalog.index.entries():
-                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._reader.keys_of(list(by_slot.values()))
+        return self._reader.keys()
 
     # Names and journals
 
@@ -533,11 +494,3 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _boot_id() -> bytes:
-    """Which run of the machine this is: tells a killed process from a power cut."""
-    try:
-        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)

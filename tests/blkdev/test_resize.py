@@ -13,7 +13,7 @@ from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.care.resize import resized
 from blkdev.device import RamDevice
-from blkdev.device_file import BlockDevice, FileDevice
+from blkdev.devices.file import BlockDevice, FileDevice
 from blkdev.errors import (
     DeviceTooSmall,
     SegmentDamaged,
