@@ -75,11 +75,11 @@ class Compactor:
         return report
 
     def reclaim(self, keep_free: int) -> bool:
-        """Free segments until more than `keep_free` are free; False when that cannot be done."""
+        """Free segments until more than `keep_free` are free; False when that gained nothing."""
         report = CompactReport()
         while len(self._catalog.free) <= keep_free:
             if not self._round(report):
-                return False
+                return report.segments_freed > 0
         return True
 
     def _round(self, report: CompactReport) -> bool:

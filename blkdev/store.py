@@ -19,11 +19,11 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
+from blkdev.care import process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
@@ -49,8 +49,6 @@ from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Store:
@@ -79,6 +77,7 @@ class Store:
         self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
         self._closed = False
+        process.watch(self)
 
     @classmethod
     def format(
@@ -110,8 +109,8 @@ class Store:
         blank = superblock.blank(device, geometry)._replace(
             uuid=entropy(16),
             index_salt=int.from_bytes(entropy(8), "little"),
-            boot_id=_boot_id(),
-            created_ns=time.time_ns(),
+            boot_id=process.boot_id(),
+            created_ns=max(0, time.time_ns()),
             label=encoded,
         )
         superblock.store(device, blank)
@@ -138,7 +137,7 @@ class Store:
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=process.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -162,19 +161,34 @@ class Store:
         self._catalog.free.extend(recovered.garbage_slots)
 
     def close(self) -> None:
-        """Commit, mark the store clean, release the device. A second call does nothing."""
-        if self._closed:
-            return
-        try:
-            if not self.read_only and self._log.failure is None:
-                with self._maintenance_lock:
+        """Commit, mark the store clean, release the device. A second call does nothing. Calls of
+        other threads that are under way may end with StoreClosed or StoreReadOnly.
+        """
+        # Nobody writes while the device is closed: its descriptor may be another file's at once.
+        with self._maintenance_lock, self._log.write_lock:
+            if self._closed:
+                return
+            try:
+                if not self.read_only and self._log.failure is None:
                     self._log.commit()
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
-        finally:
-            self._closed = True
-            self._reader.close()
-            self.device.close()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._reader.close()
+        self.device.close()
+
+    def abandon(self) -> None:
+        """In a fork of the process that opened the store: leave it to that one. From here on
+        everything raises StoreClosed, and nothing waits for a lock.
+        """
+        self._maintenance_lock, self._log.state_lock, self._log.write_lock = (
+            threading.Lock(), threading.Lock(), threading.RLock(),
+        )  # fmt: skip
+        self._release()
 
     def __enter__(self) -> Store:
         return self
@@ -471,11 +485,3 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _boot_id() -> bytes:
-    """Which run of the machine this is: tells a killed process from a power cut."""
-    try:
-        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)
