@@ -92,15 +92,17 @@ class Draft(NamedTuple):
     moved_from: int = 0
 
 
-def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> Draft:
-    """The record that kills these, given as location -> fingerprint."""
-    value = b"".join(
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> list[Draft]:
+    """Records that delete what is at these locations (location -> fingerprint)."""
+    packed = [
         fmt.TOMBSTONE.struct.pack(
             fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
         )
         for location, fingerprint in dead.items()
-    )
-    return Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value))
+    ]
+    most = fmt.TOMBSTONES_PER_RECORD_MAX
+    values = [b"".join(packed[at : at + most]) for at in range(0, len(packed), most)]
+    return [Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)) for value in values]
 
 
 class Tail(NamedTuple):
@@ -134,6 +136,7 @@ class Log:
         self.sync_count = 0
         self.reuse_count = 0
         self.written_bytes = 0
+        self.discarded_bytes = 0
         self.staged: dict[int, tuple[bytes, bytes | memoryview]] = {}
         self.failure: OSError | None = None
         self._reset_group()
@@ -250,9 +253,6 @@ class Log:
             if self._pending_count:
                 self.write_out()
             elif len(self._catalog.free) <= right:
-                if right == RELEASE:
-                    # It may hold little but padding: now compaction can have it.
-                    self._seal()
                 raise StoreFull(self._volume.device.name)
             else:
                 self._seal()
@@ -345,7 +345,8 @@ class Log:
     def wipe(self, slots: Sequence[int]) -> None:
         """Mark segments free, durably. First the headers alone, so that a crash leaves each
         segment either free or whole; then first group and footer, so that a torn header of the
-        slot's next use cannot bring it back.
+        slot's next use cannot bring it back. Last, what lies between is discarded: a device may
+        do that at once, later or never, so it must not tell what the slot is.
         """
         if not slots:
             return
@@ -358,10 +359,21 @@ class Log:
             self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(fmt.PAGE_SIZE_BYTES)])
             self.wipe_footer(slot)
         self.sync()
+        geometry, begin = self._volume.geometry, FIRST_GROUP_OFFSET + fmt.PAGE_SIZE_BYTES
+        length = geometry.segment_size_bytes - begin - fmt.PAGE_SIZE_BYTES
+        for slot in slots:
+            self._volume.device.discard(geometry.segment_offset(slot) + begin, length)
+            self.discarded_bytes += length
 
     def wipe_footer(self, slot: int) -> None:
         end = self._volume.geometry.segment_size_bytes
         self.write_pages(slot, end - fmt.PAGE_SIZE_BYTES, [bytes(fmt.PAGE_SIZE_BYTES)])
+
+    def retire(self) -> None:
+        """Seal the segment that is being filled, so that it can be emptied."""
+        with self.write_lock:
+            self.write_out()
+            self._seal()
 
     def _seal(self) -> None:
         if self.active is not None:

@@ -60,7 +60,11 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
-        self._finder = _finder_for(volume, catalog, log, verify=verify)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The geometry has changed. What both have lies where it did, for reads under way."""
+        self._finder = _finder_for(self._volume, self._catalog, self._log, verify=self._verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
@@ -101,7 +105,9 @@ class Reader:
         found = self._search(key, self._found_at, rotten_too=True)
         return None if found is None else int(found.header.value_size_bytes)
 
-    def part(self, key: bytes, start: int, length: int) -> bytes | None:
+    def part(
+        self, key: bytes, start: int, length: int, *, damaged_too: bool = False
+    ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
         finder = self._finder_of(key)
         if finder is not None:
@@ -109,7 +115,9 @@ class Reader:
             if part is not NotImplemented:
                 return part
         return self._search(
-            key, lambda location, key, _: self._part_at(location, key, start, length)
+            key,
+            lambda location, key, _: self._part_at(location, key, start, length),
+            rotten_too=damaged_too,
         )
 
     def _finder_of(self, key: bytes) -> Finder | None:
@@ -121,10 +129,8 @@ class Reader:
                 return None
         return self._finder
 
-    def keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that compaction moved are followed, if they
-        were put at position `newest` or before.
-        """
+    def keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+        """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
         for slots in snapshot:
             pairs = iter(slots)
             ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
@@ -136,8 +142,17 @@ class Reader:
                     if found is not None:
                         yield found[1]
                     continue
-                moved = [self.key_at(place) for place in now]
-                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
+                yield from self._keys_with(fingerprint)
+
+    def _keys_with(self, fingerprint: int) -> list[bytes]:
+        """Keys of the records that have the fingerprint now."""
+        while True:
+            with self._log.state_lock:
+                now = self._index.locations(fingerprint)
+            found = [self.key_at(location) for location in now]
+            with self._log.state_lock:
+                if now == self._index.locations(fingerprint):
+                    return [item[1] for item in found if item]
 
     def view(self, key: bytes) -> View:
         return View(self, key)

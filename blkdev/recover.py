@@ -131,9 +131,10 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
             # A dropped tail, a lost free mark, a checkpoint that was never pointed at. Nobody
             # knows what an unreadable slot holds: it is left as it is.
             (catalog.free if free else found.garbage_slots).append(slot)
-    found.is_cut_short = bool(volume.failed_slots) and any(
-        identities[slot].first_group > replay.last for slot in found.garbage_slots
-    )
+    dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
+    # Segments before the last one that was read are followed by others: they hide nothing.
+    followed = {*catalog.segments} - ({active.slot} if active is not None else set())
+    found.is_cut_short = dropped and not volume.failed_slots <= followed
     replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
 
@@ -210,9 +211,7 @@ class _Replay:
         return durable
 
     def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
-        footer = found.identity.footer
-        end = None if footer is None else footer.groups_end
-        return group_headers(self._volume, found.slot, found.identity.sequence, found.start, end)
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
 
     @staticmethod
     def _has_summary(found: _Found, durable: int) -> bool:

@@ -6,7 +6,7 @@ Locks: see blkdev/log.py. In addition `_maintenance_lock`, outermost, lets one c
 checkpoint or check run at a time.
 
 Invariants
-- A key that is stored is never written again: a duplicate put writes nothing.
+- `put_many` never writes a key that is stored; `apply` writes it only to change its value.
 - What a reader gets is one record as it was put. A reader takes no lock during I/O; afterwards it
   looks whether a segment was reused meanwhile and, if so, whether its record is still in place.
 """
@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from zlib import crc32
 
+from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev import superblock
 from blkdev.care import process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
@@ -50,6 +51,10 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 
+_CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
+
 
 class Store:
     """One open store. All methods are safe to call from many threads."""
@@ -64,7 +69,6 @@ class Store:
         self.read_only = device.read_only
         self.recovery: Report = recovered.report
         volume, catalog = Volume.of(device, block), recovered.catalog
-        self.geometry = volume.geometry
         self._volume, self._catalog = volume, catalog
         self._log = Log(volume, catalog, recovered.tail, block.epoch)
         self._reader = Reader(volume, catalog, self._log, verify=verify_reads)
@@ -76,6 +80,15 @@ class Store:
         )
         self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
+        self._resizer = Resizer(
+            volume,
+            catalog,
+            self._log,
+            self._checkpointer,
+            self._compactor,
+            self._reader,
+            self._maintenance_lock,
+        )
         self._closed = False
         process.watch(self)
 
@@ -158,7 +171,7 @@ class Store:
         for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.free.extend(recovered.garbage_slots)
+        self._catalog.release(recovered.garbage_slots)
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing. Calls of
@@ -196,6 +209,11 @@ class Store:
     def __exit__(self, *_raised: object) -> None:
         self.close()
 
+    @property
+    def geometry(self) -> superblock.Geometry:
+        """Where things lie on the device; a resize changes it."""
+        return self._volume.geometry
+
     # Blocks
 
     def put_many(self, items: Iterable[tuple[bytes, fmt.BytesLike]]) -> int:
@@ -206,13 +224,13 @@ class Store:
         """
         self._check_open(writing=True)
         new = 0
-        for batch in batches(items):
+        for run in batches(items):
             at = 0
-            while at < len(batch):
-                at, staged = self._log.append_plain(batch, at)
+            while at < len(run):
+                at, staged = self._log.append_plain(run, at)
                 new += staged
-                if at < len(batch):
-                    new += self._put_one(*batch[at])
+                if at < len(run):
+                    new += self._put_one(*run[at])
                     at += 1
         return new
 
@@ -235,7 +253,7 @@ class Store:
                     return 0
                 # What is there is damaged: it dies with the good copy's coming, in one group.
                 dead = self._dead([draft.key], None)
-                drafts = (tombstones_of(dead, self._catalog), draft) if dead else drafts
+                drafts = (*tombstones_of(dead, self._catalog), draft)
             self._log.append(drafts, DATA)
             return 1
 
@@ -262,13 +280,14 @@ class Store:
             raise KeyNotFound(key)
         return value
 
-    def get_part(self, key: bytes, start: int, length: int) -> bytes:
+    def get_part(self, key: bytes, start: int, length: int, *, damaged_too: bool = False) -> bytes:
         """Bytes of the value from `start` on, fewer only at its end; never checked against its
-        checksum: for a caller who has checked the whole value before.
+        checksum: for a caller who has checked the whole value before. With `damaged_too` even of a
+        value that was found damaged since: for one who can tell.
 
         Raises KeyNotFound, BlockDamaged.
         """
-        part = self._reader.part(key, start, length)
+        part = self._reader.part(key, start, length, damaged_too=damaged_too)
         if part is None:
             raise KeyNotFound(key)
         return part
@@ -318,7 +337,7 @@ class Store:
         with self._log.write_lock:
             dead = self._dead(keys, before)
             if dead:
-                self._log.append((tombstones_of(dead, self._catalog),), RELEASE)
+                self._log.append(tombstones_of(dead, self._catalog), RELEASE)
             return len(dead)
 
     def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
@@ -330,6 +349,24 @@ class Store:
                 if self._may_delete(location, key, before):
                     dead[location] = fingerprint
         return dead
+
+    def apply(self, changes: batch.Changes) -> None:
+        """Put, replace and delete (None) together: after a crash all changes are there or none,
+        and readers never see a replaced key missing. A value that is there writes nothing.
+
+        One batch costs at most `batch.batch_size_max_bytes`. Visible at once, durable after
+        `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        salt = self._volume.index_salt
+        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
+        right = DATA if any(blocks.values()) else RELEASE
+        self._with_room(lambda: self._apply(blocks, salt, right), right)
+
+    def _apply(self, blocks: Mapping[bytes, Draft | None], salt: int, right: int) -> int:
+        with self._log.write_lock:
+            drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
+            return self._log.append(drafts, right) if drafts else 0
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -346,17 +383,16 @@ class Store:
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are, those of unreadable records are. Takes 16 bytes of memory per key while
-        it runs.
+        added later are, those replaced are listed; those of unreadable records are missing. Takes
+        16 bytes of memory per key while it runs.
         """
         log, catalog = self._log, self._catalog
         by_slot: dict[int, array[int]] = {}
         with log.write_lock, log.state_lock:
             self._check_open()
-            newest = log.position
             for entry in catalog.index.entries():
                 by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._reader.keys_of(list(by_slot.values()), newest)
+        return self._reader.keys_of(list(by_slot.values()))
 
     # Names and journals
 
@@ -405,17 +441,44 @@ class Store:
             finally:
                 self._maintenance_lock.release()
 
-    def compact(self, budget_bytes: int | None = None) -> CompactReport:
+    def compact(
+        self, budget_bytes: int | None = None, *, background: bool = False
+    ) -> CompactReport:
         """Give back the space of dead records, copying about `budget_bytes` at most.
 
-        Raises StoreReadOnly.
+        In the background it does nothing while other upkeep runs, and frees what it empties when
+        that is worth a checkpoint, which may be in a later call. Raises StoreReadOnly.
         """
         self._check_open(writing=True)
-        with self._maintenance_lock:
-            report = self._compactor.compact(budget_bytes)
+        if not self._maintenance_lock.acquire(blocking=not background):
+            return CompactReport()
+        try:
+            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
             if report.segments_freed:
                 self._checkpointer.write()
             return report
+        finally:
+            self._maintenance_lock.release()
+
+    def resize(
+        self,
+        size_bytes: int | None = None,
+        *,
+        wait_s: float = VIEWS_WAIT_S,
+        progress: Progress = lambda _done, _total: None,
+    ) -> ResizeReport:
+        """Give the store so many bytes of its device, by default all there are; a plain file
+        grows or is cut with it. Durable when it returns; a power cut leaves the old size or the
+        new one and everything stored. Readers and writers go on; open views of what must move are
+        waited for, `wait_s` at most.
+
+        Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
+        then is as large as before.
+        """
+        return self._resizer.resize(
+            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
+        )
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

@@ -79,7 +79,7 @@ class Repairer:
 
     def run(self) -> RepairReport:
         """Raises StoreReadOnly when the device refuses to be written."""
-        self._log.commit()
+        self._compactor.settle()
         first = self._check()
         self._report = RepairReport(first, first)
         for _ in range(_ROUNDS_MAX):
@@ -125,7 +125,7 @@ class Repairer:
             segment.copied = True
             return False
         self._log.commit()
-        freed = self._compactor.free([emptied])
+        freed = len(self._compactor.free([emptied]))
         retired = freed and self._catalog.bad_slots.get(segment.slot, False)
         self._report.segments_retired += bool(retired)
         self._report.segments_freed += freed - bool(retired)
@@ -176,7 +176,7 @@ class Repairer:
 
         def copy() -> None:
             kept = self._compactor.copy(segment, fingerprint, record, names)
-            self._report.records_kept += kept
+            self._report.records_kept += bool(kept)
 
         self._with_room(copy)
 
@@ -216,9 +216,8 @@ class Repairer:
                     fingerprint, location = found.entry(self._volume.index_salt)
                     if not self._catalog.index.has(fingerprint, location):
                         dead[location] = fingerprint
-            for first in range(0, len(dead), fmt.TOMBSTONES_PER_RECORD_MAX):
-                batch = list(dead.items())[first : first + fmt.TOMBSTONES_PER_RECORD_MAX]
-                self._append(tombstones_of(dict(batch), self._catalog))
+            for draft in tombstones_of(dead, self._catalog):
+                self._append(draft)
 
     def _append(self, draft: Draft) -> None:
         self._with_room(lambda: self._log.append((draft,), COMPACTION))

@@ -412,7 +412,7 @@ def test_value_is_read_where_no_address_space_is_left_for_a_map(path):
     with Store.open(open_device(path)) as store:
         put(store, LARGE)
     with held(path) as holder:
-        used = "int(open('/proc/self/statm').read().split()[0]) * 4096 + (64 << 20)"
+        used = "int(open('/proc/self/statm').read().split()[0]) * 4096 + (8 << 20)"
         holder.must(f"import resource; limit = {used}")
         holder.must("resource.setrlimit(resource.RLIMIT_AS, (limit, limit))")
         holder.must("assert_holds(store, blocks(300, 8, 100_000))")

@@ -67,7 +67,7 @@ def explore(past, defect: Defect, torn: int) -> None:
         run = Run(SIZE_BYTES, *past)
         perform(run, operations)
         explorer.explore(run)
-    survivors = explorer.survivors[:60]
+    survivors = explorer.survivors[:120]
     explorer.again = 0.0
     for (image, state), operations in itertools.product(survivors, defect.again):
         run = Run(SIZE_BYTES, image, state)
@@ -162,10 +162,10 @@ def group_checksum_ignored(patch: Patch) -> None:
 
 
 def log_resumed_after_a_torn_group(patch: Patch) -> None:
-    def gapless(volume, slot, sequence, start, end):
+    def gapless(volume, slot, sequence, start, *end):
         whole = [
             found
-            for found in past_damage.group_headers(volume, slot, sequence, start, end)
+            for found in past_damage.group_headers(volume, slot, sequence, start, *end)
             if segment.read_group(volume, slot, *found, verify_values=True) is not None
         ]
         first = min((header.number for _, header in whole), default=0)
