@@ -274,7 +274,9 @@ class Store:
             return False
 
     def get(self, key: bytes) -> bytes:
-        """Raises KeyNotFound, BlockDamaged."""
+        """Raises KeyNotFound, BlockDamaged, NewerFormat (as every read that finds a record of a
+        newer program).
+        """
         value = self._reader.value(key)
         if value is None:
             raise KeyNotFound(key)
