@@ -21,7 +21,7 @@ from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev.care import formatting
+from blkdev.care import formatting, process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
@@ -80,6 +80,7 @@ class Store:
         upkeep = (self._compactor, self._reader, self._maintenance_lock)
         self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
+        process.watch(self)
 
     @classmethod
     def format(
@@ -117,7 +118,7 @@ class Store:
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=superblock.boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=process.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -141,19 +142,34 @@ class Store:
         self._catalog.release(recovered.garbage_slots)
 
     def close(self) -> None:
-        """Commit, mark the store clean, release the device. A second call does nothing."""
-        if self._closed:
-            return
-        try:
-            if not self.read_only and self._log.failure is None:
-                with self._maintenance_lock:
+        """Commit, mark the store clean, release the device. A second call does nothing. Calls of
+        other threads that are under way may end with StoreClosed or StoreReadOnly.
+        """
+        # Nobody writes while the device is closed: its descriptor may be another file's at once.
+        with self._maintenance_lock, self._log.write_lock:
+            if self._closed:
+                return
+            try:
+                if not self.read_only and self._log.failure is None:
                     self._log.commit()
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
-        finally:
-            self._closed = True
-            self._reader.close()
-            self.device.close()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._reader.close()
+        self.device.close()
+
+    def abandon(self) -> None:
+        """In a fork of the process that opened the store: leave it to that one. From here on
+        everything raises StoreClosed, and nothing waits for a lock.
+        """
+        self._maintenance_lock, self._log.state_lock, self._log.write_lock = (
+            threading.Lock(), threading.Lock(), threading.RLock(),
+        )  # fmt: skip
+        self._release()
 
     def __enter__(self) -> Store:
         return self
@@ -226,7 +242,9 @@ class Store:
             return False
 
     def get(self, key: bytes) -> bytes:
-        """Raises KeyNotFound, BlockDamaged."""
+        """Raises KeyNotFound, BlockDamaged, NewerFormat (as every read that finds a record of a
+        newer program).
+        """
         value = self._reader.value(key)
         if value is None:
             raise KeyNotFound(key)
