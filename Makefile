@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 DOCUMENT_TESTS = $(shell grep -lr --include='test_*.py' 'document\|format_doc' tests/*/)
-PACKAGES := ipld blkdev repo mfs pinning fusefs csi ipfs_mfs
+PACKAGES := ipld blkdev datastore repo mfs pinning fusefs csi ipfs_mfs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test mount umount test test-quick test-peers test-fresh check format \

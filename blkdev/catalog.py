@@ -12,6 +12,9 @@ Invariants
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
 - Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
   or holds a checkpoint.
+- `damaged` are locations of records whose values were found rotten: they stay in the index, so that
+  their keys are damaged and not missing, until they are put again or deleted.
+- `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
 """
 
@@ -74,12 +77,14 @@ class Catalog:
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
         self.withheld: list[int] = []
-        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self._withheld_from = fmt.NO_SLOT
         self.live_bytes = 0
         self.used_bytes = 0
         self.name_count = 0
         self.journal_record_count = 0
         self.pins: Counter[int] = Counter()
+        self.damaged: set[int] = set()
+        self.bad_slots: dict[int, bool] = {}
 
     def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
         segment = Segment(slot, sequence, end)
@@ -104,11 +109,16 @@ class Catalog:
                 self._count(self.by_sequence[holder], -count * fmt.TOMBSTONE.size_bytes)
         for holders in self.tombstones.values():
             holders.pop(segment.sequence, None)
+        self.damaged = {at for at in self.damaged if fmt.location_slot(at) != segment.slot}
 
     def release(self, slots: Iterable[int]) -> None:
         """These slots hold nothing any more, durably."""
         for slot in slots:
             (self.free if slot < self._withheld_from else self.withheld).append(slot)
+
+    @property
+    def is_withholding(self) -> bool:
+        return self._withheld_from != fmt.NO_SLOT
 
     def withhold(self, first_slot: int) -> None:
         """From now on no slot from `first_slot` on is used again."""
@@ -119,8 +129,10 @@ class Catalog:
     def end_withholding(self, slot_count: int) -> None:
         """Slots up to `slot_count` are usable again; those beyond are no longer there."""
         withheld, self.withheld = self.withheld, []
-        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self._withheld_from = fmt.NO_SLOT
         self.release(slot for slot in withheld if slot < slot_count)
+        for slot in [slot for slot in self.bad_slots if slot >= slot_count]:
+            del self.bad_slots[slot]
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes
@@ -141,6 +153,16 @@ class Catalog:
         else:
             self.index.add(fingerprint, location)
         self._count_at(location, 1)
+
+    def drop_block(self, fingerprint: int, location: int) -> None:
+        """The record at `location` is dead, if it was alive."""
+        if self.index.remove(fingerprint, location):
+            self._count_at(location, -1)
+
+    def drop_journal_record(self, stream: int, sequence: int) -> None:
+        """That record is lost; those before and after it stay."""
+        self._count_at(self.streams[stream].records.pop(sequence), -1)
+        self.journal_record_count -= 1
 
     def enter(self, kind: int, key: bytes, value: BytesLike, sequence: int, location: int) -> None:
         """A record other than a block is in the log at `location`."""
@@ -172,8 +194,7 @@ class Catalog:
             segment = self.by_sequence.get(target)
             if segment is None or segment.slot != fmt.location_slot(dead):
                 continue
-            if self.index.remove(fingerprint, dead):
-                self._count_at(dead, -1)
+            self.drop_block(fingerprint, dead)
             holders = self.tombstones.setdefault(target, {})
             holders[holder.sequence] = holders.get(holder.sequence, 0) + 1
             self._count(holder, fmt.TOMBSTONE.size_bytes)
@@ -225,8 +246,7 @@ class Catalog:
         stream.trim_sequence, stream.trim_location = sequence, location
         stream.trimmed_to = max(stream.trimmed_to, position)
         for at in [at for at in stream.records if at <= position]:
-            self._count_at(stream.records.pop(at), -1)
-            self.journal_record_count -= 1
+            self.drop_journal_record(stream_number, at)
 
     def live_locations(self) -> Iterator[int]:
         """Locations of all live records other than tombstones; what a full scan must agree to."""

@@ -23,6 +23,7 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
+from blkdev.care.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.index import Index
 from blkdev.log import DATA, Log
@@ -232,6 +233,11 @@ class Checkpointer:
         """Slots of the checkpoint that the superblock names."""
         return self._slots
 
+    @property
+    def block(self) -> fmt.Row:
+        """The superblock as it was written last."""
+        return self._block
+
     def is_due(self) -> bool:
         """Whether a replay from the last one would take long enough to pay for another, and
         there is space for it.
@@ -248,7 +254,8 @@ class Checkpointer:
 
     def update_superblock(self, **changes: Any) -> None:
         """Rewrite all copies with these fields changed, durably. Raises StoreReadOnly."""
-        changed = self._block._replace(**changes)
+        changes["durable_group"] = self._log.durable_group
+        changed = with_bad_slots(self._block._replace(**changes), self._catalog.bad_slots)
         self._block = self._log.guarded(lambda: superblock.store(self._volume.device, changed))
 
     def write(self) -> bool:

@@ -2,6 +2,9 @@
 
     empty some segments -> commit the copies -> drop the checkpoint -> wipe -> sync -> free
 
+A segment with unreadable sectors is not wiped but retired: it is listed in the superblock, nothing
+is written to it, and it is not free.
+
 Invariants
 - A segment is wiped only after the copies of all it kept are durable and no checkpoint names it.
 - A segment that a crash left half emptied goes first and alone: otherwise the newer copy of a
@@ -22,6 +25,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from blkdev import format as fmt
+from blkdev.care.bad_slots import retire
 from blkdev.care.victims import by_benefit
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
@@ -30,6 +34,9 @@ from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
 _VICTIMS_MAX = 16
+_CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 
 
 @dataclass
@@ -42,7 +49,7 @@ class CompactReport:
     damaged_segments: int = 0
 
 
-class _Emptied(NamedTuple):
+class Emptied(NamedTuple):
     """A segment whose live records have copies, and the names it has records of."""
 
     segment: Segment
@@ -64,24 +71,27 @@ class Compactor:
         self._log = log
         self._checkpointer = checkpointer
         self._unmovable: set[int] = set()
-        self._emptied: list[_Emptied] = []
+        self._emptied: list[Emptied] = []
         self._before = 0
         self._usable_bytes = volume.geometry.segment_size_bytes - 2 * fmt.PAGE_SIZE_BYTES
         groups = self._usable_bytes // log.staged_size_max_bytes + 2
         self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
 
     def compact(
-        self, budget_bytes: int | None = None, *, free_from_bytes: int = 0
+        self, budget_bytes: int | None = None, *, background: bool = False
     ) -> CompactReport:
-        """Free segments until nothing is gained or about the budget is copied. What is emptied
-        is freed when it comes to `free_from_bytes`, perhaps in a later call: freeing costs a
-        checkpoint.
+        """Free segments until nothing is gained or about the budget is copied, and write a new
+        checkpoint. In the background, what is emptied is freed when that is worth a checkpoint,
+        perhaps in a later call.
         """
         report = CompactReport()
+        free_from_bytes = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
         while budget_bytes is None or report.copied_bytes < budget_bytes:
             left = None if budget_bytes is None else budget_bytes - report.copied_bytes
             if not self.free_some(report, limit_bytes=left, free_from_bytes=free_from_bytes):
                 break
+        if report.segments_freed:
+            self._checkpointer.write()
         return report
 
     def reclaim(self, keep_free: int) -> bool:
@@ -129,7 +139,7 @@ class Compactor:
         done = 0
         for victim in victims:
             try:
-                self._emptied.append(_Emptied(victim, self._empty(victim, report)))
+                self._emptied.append(Emptied(victim, self._empty(victim, report)))
             except _DamagedError:
                 self._unmovable.add(victim.sequence)
                 report.damaged_segments += 1
@@ -140,7 +150,13 @@ class Compactor:
         self._log.commit()
         emptied_bytes = sum(item.segment.end for item in self._emptied)
         if not done or emptied_bytes >= free_from_bytes:
-            done += self._free(report)
+            emptied, self._emptied = self._emptied, []
+            freed = self.free(emptied)
+            report.segments_freed += freed
+            kept = self._catalog.by_sequence
+            ends = [each.segment.end for each in emptied if each.segment.sequence not in kept]
+            report.reclaimed_bytes += sum(ends)
+            done += freed
         return done > 0
 
     def is_unmovable(self, segment: Segment) -> bool:
@@ -202,7 +218,7 @@ class Compactor:
         victim.copied = True
         for (fingerprint, _), record in zip(live, records, strict=True):
             assert record is not None
-            copied_bytes = self._copy(victim, fingerprint, record, names)
+            copied_bytes = self.copy(victim, fingerprint, record, names)
             report.copied_bytes += copied_bytes
             report.reclaimed_bytes -= copied_bytes
         return names
@@ -212,9 +228,7 @@ class Compactor:
             other = bool(location & fmt.OTHER_KIND)
             return other or self._catalog.index.has(fingerprint, location)
 
-    def _copy(
-        self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]
-    ) -> int:
+    def copy(self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]) -> int:
         """Append a copy of a record that is alive still, and point the catalog at it; its size."""
         header, key, value, location = record
         kind, checksum = header.kind, header.value_checksum
@@ -246,24 +260,27 @@ class Compactor:
             if tombstone[2] in in_use and tombstone[2] != victim.sequence
         )
 
-    def _free(self, report: CompactReport) -> int:
-        """Wipe and release emptied segments, whose copies are durable; how many. A pinned one
+    def free(self, emptied: list[Emptied]) -> int:
+        """Wipe and release emptied segments whose copies are durable; how many. A pinned one
         stays behind, as one whose emptying was interrupted.
         """
         log, catalog = self._log, self._catalog
-        emptied, self._emptied = self._emptied, []
-        with log.state_lock:
-            ready = [item for item in emptied if not catalog.pins[item.segment.slot]]
+        ready: list[Emptied] = []
+        with log.write_lock, log.state_lock:
+            for item in emptied:
+                if catalog.pins[item.segment.slot]:
+                    item.segment.copied = True
+                else:
+                    ready.append(item)
         if not ready:
             return 0
         slots = [item.segment.slot for item in ready]
         self._checkpointer.drop()
-        log.wipe(slots)
+        retired = retire(catalog, self._checkpointer, slots)
+        log.wipe([slot for slot in slots if slot not in retired])
         with log.write_lock, log.state_lock:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-            catalog.release(slots)
-        report.segments_freed += len(ready)
-        report.reclaimed_bytes += sum(item.segment.end for item in ready)
+            catalog.release(slot for slot in slots if slot not in catalog.bad_slots)
         return len(ready)

@@ -3,6 +3,7 @@
     StoreError
     +-- RequestError            your request: the store is fine, ask for something else
     |   +-- KeyNotFound         no such key (also a KeyError)
+    |   +-- NoSuchPlace         no segment of that number, or none at that device offset
     |   +-- KeyTooLarge         key, name or label longer than the format allows, or empty
     |   +-- ValueTooLarge       value larger than one record of this store may be
     |   +-- StoreFull           no room left: delete, compact, or use a larger device
@@ -48,6 +49,10 @@ class KeyNotFound(RequestError, KeyError):
     def __str__(self) -> str:
         # KeyError would show the repr of the message.
         return str(self.args[0])
+
+
+class NoSuchPlace(RequestError):
+    """The store has no segment of that number, or none at that device offset."""
 
 
 class KeyTooLarge(RequestError):

@@ -26,6 +26,8 @@ from blkdev.errors import DeviceTooSmall, InvalidGeometry, NewerFormat, NotAStor
 
 FIRST_LINE = b"ipfs-mfs block store. Do not write to this device directly.\n"
 SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
+_SEGMENTS_WANTED = 64
+_SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,14 @@ class Geometry:
     def value_size_max_bytes(self) -> int:
         """Half a segment, so that a segment is never left nearly empty by the next value."""
         return min(fmt.VALUE_SIZE_MAX_BYTES, self.segment_size_bytes // 2)
+
+
+def default_segment_size(device_size_bytes: int) -> int:
+    """16 MiB, less where the device would hold under 64 of them, but at least 4 MiB."""
+    size = fmt.SEGMENT_SIZE_DEFAULT_BYTES
+    while size > _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES and device_size_bytes // size < _SEGMENTS_WANTED:
+        size //= 2
+    return size
 
 
 def blank(device: Device, geometry: Geometry) -> fmt.Row:
@@ -207,9 +217,10 @@ def store(device: Device, block: fmt.Row) -> fmt.Row:
     present = (block.uuid, block.generation)
     spare = any(other and (other.uuid, other.generation) == present for other in others)
     block = block._replace(generation=block.generation + 1)
+    offsets = Geometry.of(block).copy_offsets
     for batch in ((0,), (1, 2, 3)) if spare else ((1, 2, 3), (0,)):
         for copy in batch:
-            offset = Geometry.of(block).copy_offsets[copy]
+            offset = offsets[copy]
             device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])
         device.sync()
     return block

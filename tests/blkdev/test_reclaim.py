@@ -11,6 +11,7 @@ import pytest
 from blkdev import compact
 from blkdev import format as fmt
 from blkdev.care.pace import Pace, is_worth_it
+from blkdev.care.stats import StoreStats
 from blkdev.care.victims import by_benefit, utilisation
 from blkdev.catalog import Segment
 from blkdev.compact import CompactReport
@@ -18,7 +19,6 @@ from blkdev.device import RamDevice
 from blkdev.device_file import FileDevice
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.log import COMPACTION, DATA, RELEASE, Log
-from blkdev.stats import StoreStats
 from blkdev.store import Store
 from tests.blkdev.devices import (
     MIB,

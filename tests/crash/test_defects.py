@@ -14,6 +14,7 @@ import pytest
 from blkdev import checkpoint as checkpoint_module
 from blkdev import format as fmt
 from blkdev import recover, segment, superblock
+from blkdev.care import past_damage
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor
 from blkdev.errors import StoreError
@@ -164,7 +165,7 @@ def log_resumed_after_a_torn_group(patch: Patch) -> None:
     def gapless(volume, slot, sequence, start):
         whole = [
             found
-            for found in segment.group_headers(volume, slot, sequence, start)
+            for found in past_damage.group_headers(volume, slot, sequence, start)
             if segment.read_group(volume, slot, *found, verify_values=True) is not None
         ]
         first = min((header.number for _, header in whole), default=0)

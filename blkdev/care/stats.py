@@ -33,6 +33,7 @@ class StoreStats:
     segments: int
     segments_free: int
     segments_checkpoint: int
+    segments_retired: int
     index_bytes: int
     staged_bytes: int
     written_bytes: int
@@ -52,6 +53,7 @@ def measure(
     with log.write_lock, log.state_lock:
         segment_count = volume.geometry.segment_count
         free, staged = len(catalog.free), log.staged_bytes
+        retired = sum(slot not in catalog.segments for slot in catalog.bad_slots)
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(
             keys=catalog.index.count,
@@ -61,11 +63,12 @@ def measure(
             dead_bytes=max(0, dead + staged - catalog.live_bytes),
             used_bytes=catalog.used_bytes,
             free_bytes=max(0, free - DATA) * usable + log.room_bytes(),
-            capacity_bytes=(segment_count - DATA) * usable,
+            capacity_bytes=(segment_count - retired - DATA) * usable,
             segment_size_bytes=size,
             segments=segment_count,
             segments_free=free + len(catalog.withheld),
             segments_checkpoint=len(checkpointer.slots),
+            segments_retired=retired,
             index_bytes=catalog.index.size_bytes,
             staged_bytes=staged,
             written_bytes=log.written_bytes,
