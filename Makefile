@@ -6,7 +6,7 @@ DOCUMENT_TESTS = $(shell grep -lr --include='test_*.py' 'document\|format_doc' t
 PACKAGES := ipld blkdev datastore repo mfs pinning fusefs csi ipfs_mfs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test mount umount test test-quick test-peers test-fresh check format \
+.PHONY: help setup setup-test mount umount test test-quick test-peers test-fresh soak check format \
 	bench peers proto lock
 
 help:  ## Show this list
@@ -39,6 +39,9 @@ test-peers: setup-test peers  ## Run the tests that take minutes or need other p
 
 test-fresh:  ## Prove in a bare Debian root that nothing is missing from the set-up (root only)
 	deploy/fresh/run.sh
+
+soak: setup-test  ## Random operations with random kills: 30 minutes, or SOAK_MINUTES
+	$(PYTHON) -m tests.soak.soak
 
 check: setup-test  ## Check format, lint, types, layers, generated code and tidiness
 	.venv/bin/ruff format --check .

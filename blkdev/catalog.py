@@ -10,11 +10,11 @@ Invariants
 - A tombstone names one physical record. It may go only after that record's segment was freed.
 - A name's removal may go only when no other record of that name is in any segment in use.
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
-- Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
-  or holds a checkpoint.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
 - `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
+- Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
+  or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
 """
 
@@ -77,7 +77,7 @@ class Catalog:
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
         self.withheld: list[int] = []
-        self._withheld_from = fmt.NO_SLOT
+        self._withheld_from = fmt.SEGMENT_COUNT_MAX
         self.live_bytes = 0
         self.used_bytes = 0
         self.name_count = 0
@@ -116,10 +116,6 @@ class Catalog:
         for slot in slots:
             (self.free if slot < self._withheld_from else self.withheld).append(slot)
 
-    @property
-    def is_withholding(self) -> bool:
-        return self._withheld_from != fmt.NO_SLOT
-
     def withhold(self, first_slot: int) -> None:
         """From now on no slot from `first_slot` on is used again."""
         self._withheld_from = first_slot
@@ -129,10 +125,8 @@ class Catalog:
     def end_withholding(self, slot_count: int) -> None:
         """Slots up to `slot_count` are usable again; those beyond are no longer there."""
         withheld, self.withheld = self.withheld, []
-        self._withheld_from = fmt.NO_SLOT
+        self._withheld_from = fmt.SEGMENT_COUNT_MAX
         self.release(slot for slot in withheld if slot < slot_count)
-        for slot in [slot for slot in self.bad_slots if slot >= slot_count]:
-            del self.bad_slots[slot]
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes

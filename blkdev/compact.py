@@ -34,9 +34,6 @@ from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
 _VICTIMS_MAX = 16
-_CHECKPOINT_SHARE = 8
-"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
-costs."""
 
 
 @dataclass
@@ -78,20 +75,17 @@ class Compactor:
         self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
 
     def compact(
-        self, budget_bytes: int | None = None, *, background: bool = False
+        self, budget_bytes: int | None = None, *, free_from_bytes: int = 0
     ) -> CompactReport:
-        """Free segments until nothing is gained or about the budget is copied, and write a new
-        checkpoint. In the background, what is emptied is freed when that is worth a checkpoint,
-        perhaps in a later call.
+        """Free segments until nothing is gained or about the budget is copied. What is emptied
+        is freed when it comes to `free_from_bytes`, perhaps in a later call: freeing costs a
+        checkpoint.
         """
         report = CompactReport()
-        free_from_bytes = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
         while budget_bytes is None or report.copied_bytes < budget_bytes:
             left = None if budget_bytes is None else budget_bytes - report.copied_bytes
             if not self.free_some(report, limit_bytes=left, free_from_bytes=free_from_bytes):
                 break
-        if report.segments_freed:
-            self._checkpointer.write()
         return report
 
     def reclaim(self, keep_free: int) -> bool:
@@ -150,13 +144,7 @@ class Compactor:
         self._log.commit()
         emptied_bytes = sum(item.segment.end for item in self._emptied)
         if not done or emptied_bytes >= free_from_bytes:
-            emptied, self._emptied = self._emptied, []
-            freed = self.free(emptied)
-            report.segments_freed += freed
-            kept = self._catalog.by_sequence
-            ends = [each.segment.end for each in emptied if each.segment.sequence not in kept]
-            report.reclaimed_bytes += sum(ends)
-            done += freed
+            done += self._free(report)
         return done > 0
 
     def is_unmovable(self, segment: Segment) -> bool:
@@ -260,9 +248,22 @@ class Compactor:
             if tombstone[2] in in_use and tombstone[2] != victim.sequence
         )
 
-    def free(self, emptied: list[Emptied]) -> int:
-        """Wipe and release emptied segments whose copies are durable; how many. A pinned one
-        stays behind, as one whose emptying was interrupted.
+    def settle(self) -> None:
+        """Free what was emptied and waits to be freed with more."""
+        self._log.commit()
+        self._free(CompactReport())
+
+    def _free(self, report: CompactReport) -> int:
+        """Free what was emptied, whose copies are durable; how many segments."""
+        emptied, self._emptied = self._emptied, []
+        freed = self.free(emptied)
+        report.segments_freed += len(freed)
+        report.reclaimed_bytes += sum(item.segment.end for item in freed)
+        return len(freed)
+
+    def free(self, emptied: list[Emptied]) -> list[Emptied]:
+        """Wipe and release emptied segments, whose copies are durable; those that were. A pinned
+        one stays behind, as one whose emptying was interrupted.
         """
         log, catalog = self._log, self._catalog
         ready: list[Emptied] = []
@@ -273,7 +274,7 @@ class Compactor:
                 else:
                     ready.append(item)
         if not ready:
-            return 0
+            return []
         slots = [item.segment.slot for item in ready]
         self._checkpointer.drop()
         retired = retire(catalog, self._checkpointer, slots)
@@ -283,4 +284,4 @@ class Compactor:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
             catalog.release(slot for slot in slots if slot not in catalog.bad_slots)
-        return len(ready)
+        return ready

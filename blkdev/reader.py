@@ -105,7 +105,9 @@ class Reader:
         found = self._search(key, self._found_at, rotten_too=True)
         return None if found is None else int(found.header.value_size_bytes)
 
-    def part(self, key: bytes, start: int, length: int) -> bytes | None:
+    def part(
+        self, key: bytes, start: int, length: int, *, damaged_too: bool = False
+    ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
         finder = self._finder_of(key)
         if finder is not None:
@@ -113,7 +115,9 @@ class Reader:
             if part is not NotImplemented:
                 return part
         return self._search(
-            key, lambda location, key, _: self._part_at(location, key, start, length)
+            key,
+            lambda location, key, _: self._part_at(location, key, start, length),
+            rotten_too=damaged_too,
         )
 
     def _finder_of(self, key: bytes) -> Finder | None:

@@ -135,7 +135,9 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
             free = identity.kind == fmt.SEGMENT_FREE
             (catalog.free if free else found.garbage_slots).append(slot)
     dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
-    found.is_cut_short = dropped and bool(volume.failed_slots)
+    # Segments before the last one that was read are followed by others: they hide nothing.
+    followed = {*catalog.segments} - ({active.slot} if active is not None else set())
+    found.is_cut_short = dropped and not volume.failed_slots <= followed
     replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
 
@@ -212,9 +214,7 @@ class _Replay:
         return durable
 
     def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
-        footer = found.identity.footer
-        end = None if footer is None else footer.groups_end
-        return group_headers(self._volume, found.slot, found.identity.sequence, found.start, end)
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
 
     @staticmethod
     def _has_summary(found: _Found, durable: int) -> bool:

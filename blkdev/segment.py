@@ -66,9 +66,9 @@ class Identity(NamedTuple):
 class Volume:
     """A device, its geometry, and what the checksums of its store start from.
 
-    `failed_slots` are those where `try_read` met an error of the device. A resize changes
-    `geometry`, never the place of a slot that is in use: who computes with the old one while it
-    changes gets the same offsets.
+    `failed_slots` are those where `try_read` met an error of the device.
+    A resize changes `geometry`, never the place of a slot that is in use: who computes with the
+    old one while it changes gets the same offsets.
     """
 
     device: Device

@@ -18,6 +18,7 @@ from ipfs_mfs.errors import Interrupted
 
 COMMANDS = {
     "add": "Add files, directories or standard input; print their CIDs.",
+    "bench": "Measure the store beside the limits of its device and this machine.",
     "cat": "Write the content of a file to standard output.",
     "check": "Read and verify everything in the store; repair it.",
     "compact": "Give the space of dropped data back to the store.",

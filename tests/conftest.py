@@ -59,7 +59,8 @@ def _missing_node() -> str | None:
 
 
 def _missing_peers() -> str | None:
-    return None if judges.kubo().exists() else "run `make peers` first"
+    found = judges.kubo().exists() and judges.datastores().exists()
+    return None if found else "run `make peers` first"
 
 
 MISSING = {

@@ -94,6 +94,7 @@ class Resizer:
         self._compactor = compactor
         self._reader = reader
         self._maintenance_lock = maintenance_lock
+        self._running = False
 
     def resize(
         self,
@@ -103,20 +104,16 @@ class Resizer:
         progress: Progress,
     ) -> ResizeReport:
         """See `Store.resize`."""
-        device, catalog = self._volume.device, self._catalog
         with self._maintenance_lock:
             check_open()
-            if catalog.is_withholding:
-                raise StoreBusy(f"{device.name}: a resize is running (wait for it)")
-            old = self._volume.geometry
+            if self._running:
+                raise StoreBusy(f"{self._volume.device.name}: a resize is running (wait for it)")
+            self._running = True
+        device, old = self._volume.device, self._volume.geometry
+        try:
             wanted = device.measure() if size_bytes is None else size_bytes
             new = resized(old, wanted, device.name)
             report = ResizeReport(wanted, old.segment_count, new.segment_count)
-            if new.segment_count < old.segment_count:
-                self._refuse_if_full(new, wanted)
-            with self._log.write_lock, self._log.state_lock:
-                catalog.withhold(min(old.segment_count, new.segment_count))
-        try:
             if new.segment_count < old.segment_count:
                 self._shrink(new, report, wait_s, check_open, progress)
             else:
@@ -130,6 +127,11 @@ class Resizer:
             return report
         finally:
             self._adopt(self._volume.geometry)
+            self._running = False
+
+    def _withhold(self, first_slot: int) -> None:
+        with self._log.write_lock, self._log.state_lock:
+            self._catalog.withhold(first_slot)
 
     def _adopt(self, geometry: Geometry) -> None:
         with self._log.write_lock, self._log.state_lock:
@@ -169,6 +171,7 @@ class Resizer:
                 raise DeviceTooSmall(f"{device.name} cannot be made larger: {error}") from error
             # A superblock that is durable must not speak of bytes that are not.
             log.sync()
+        self._withhold(old.segment_count)
         added = range(old.segment_count, new.segment_count)
         with log.write_lock, log.state_lock:
             volume.geometry = new
@@ -194,6 +197,8 @@ class Resizer:
         progress: Progress,
     ) -> None:
         volume, first, total = self._volume, new.segment_count, 0
+        self._refuse_if_full(new, report.device_size_bytes)
+        self._withhold(first)
         deadline_s = time.monotonic() + wait_s
         while True:
             with self._maintenance_lock:

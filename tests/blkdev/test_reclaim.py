@@ -204,7 +204,7 @@ def test_writers_wait_for_one_record_at_a_time_while_a_segment_is_emptied(monkey
 
     monkeypatch.setattr(Log, "append", counted)
     free_between = []
-    copy = compact.Compactor._copy
+    copy = compact.Compactor.copy
 
     def probed(self, *arguments) -> int:
         def take() -> None:
@@ -217,7 +217,7 @@ def test_writers_wait_for_one_record_at_a_time_while_a_segment_is_emptied(monkey
             thread.join()
         return copy(self, *arguments)
 
-    monkeypatch.setattr(compact.Compactor, "_copy", probed)
+    monkeypatch.setattr(compact.Compactor, "copy", probed)
     assert store.compact().segments_freed
     assert held
     assert set(held) == {1}

@@ -62,12 +62,12 @@ class Defect:
 
 def explore(past, defect: Defect, torn: int) -> None:
     """Cut the defect's lives; raises what the oracle says."""
-    explorer = Explorer(SIZE_BYTES, SEED, again=0.3 if defect.again else 0.0, torn=torn)
+    explorer = Explorer(SIZE_BYTES, SEED, again=0.6 if defect.again else 0.0, torn=torn)
     for operations in defect.lives:
         run = Run(SIZE_BYTES, *past)
         perform(run, operations)
         explorer.explore(run)
-    survivors = explorer.survivors[:60]
+    survivors = explorer.survivors[:120]
     explorer.again = 0.0
     for (image, state), operations in itertools.product(survivors, defect.again):
         run = Run(SIZE_BYTES, image, state)
