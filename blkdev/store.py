@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
+from blkdev.care.formatting import boot_id, format_device
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
-from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
@@ -50,11 +48,6 @@ from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_CHECKPOINT_SHARE = 8
-"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
-costs."""
 
 
 class Store:
@@ -81,15 +74,6 @@ class Store:
         )
         self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
-        self._resizer = Resizer(
-            volume,
-            catalog,
-            self._log,
-            self._checkpointer,
-            self._compactor,
-            self._reader,
-            self._maintenance_lock,
-        )
         self._closed = False
 
     @classmethod
@@ -109,24 +93,7 @@ class Store:
         Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
         KeyTooLarge (label), OSError.
         """
-        if device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        encoded = label.encode()
-        if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
-            raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
-        geometry = superblock.Geometry.for_device(device, size)
-        if not force:
-            refuse_foreign(device)
-        device.discard(0, device.size_bytes & -fmt.PAGE_SIZE_BYTES)
-        blank = superblock.blank(device, geometry)._replace(
-            uuid=entropy(16),
-            index_salt=int.from_bytes(entropy(8), "little"),
-            boot_id=_boot_id(),
-            created_ns=time.time_ns(),
-            label=encoded,
-        )
-        superblock.store(device, blank)
+        format_device(device, segment_size_bytes, label, force=force, entropy=entropy)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -150,7 +117,7 @@ class Store:
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -438,11 +405,7 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
-            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
-            if report.segments_freed:
-                self._checkpointer.write()
-            return report
+            return self._compactor.compact(budget_bytes, background=background)
         finally:
             self._maintenance_lock.release()
 
@@ -461,9 +424,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        return self._resizer.resize(
-            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
-        )
+        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
+        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process
@@ -533,11 +496,3 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _boot_id() -> bytes:
-    """Which run of the machine this is: tells a killed process from a power cut."""
-    try:
-        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)
