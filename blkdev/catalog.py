@@ -77,7 +77,7 @@ class Catalog:
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
         self.withheld: list[int] = []
-        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self._withheld_from = fmt.NO_SLOT
         self.live_bytes = 0
         self.used_bytes = 0
         self.name_count = 0
@@ -116,6 +116,10 @@ class Catalog:
         for slot in [slot for slot in slots if slot not in self.bad_slots]:
             (self.free if slot < self._withheld_from else self.withheld).append(slot)
 
+    @property
+    def is_withholding(self) -> bool:
+        return self._withheld_from != fmt.NO_SLOT
+
     def withhold(self, first_slot: int) -> None:
         """From now on no slot from `first_slot` on is used again."""
         self._withheld_from = first_slot
@@ -125,8 +129,10 @@ class Catalog:
     def end_withholding(self, slot_count: int) -> None:
         """Slots up to `slot_count` are usable again; those beyond are no longer there."""
         withheld, self.withheld = self.withheld, []
-        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self._withheld_from = fmt.NO_SLOT
         self.release(slot for slot in withheld if slot < slot_count)
+        for slot in [slot for slot in self.bad_slots if slot >= slot_count]:
+            del self.bad_slots[slot]
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes

@@ -47,10 +47,6 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 
-_CHECKPOINT_SHARE = 8
-"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
-costs."""
-
 
 class Store:
     """One open store. All methods are safe to call from many threads."""
@@ -74,11 +70,8 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        parts = (volume, catalog, self._log, self._checkpointer)
-        self._compactor = Compactor(*parts)
+        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
-        upkeep = (self._compactor, self._reader, self._maintenance_lock)
-        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
         process.watch(self)
 
@@ -417,11 +410,7 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
-            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
-            if report.segments_freed:
-                self._checkpointer.write()
-            return report
+            return self._compactor.compact(budget_bytes, background=background)
         finally:
             self._maintenance_lock.release()
 
@@ -440,9 +429,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        return self._resizer.resize(
-            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
-        )
+        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
+        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

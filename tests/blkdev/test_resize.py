@@ -424,6 +424,66 @@ def test_a_second_resize_at_the_same_time_is_refused():
     assert_sound(store)
 
 
+def test_two_resizes_that_meet_leave_one_of_the_sizes_and_a_file_of_that_length(tmp_path):
+    with file_store(tmp_path / "store") as store:
+        items = blocks(0, 400, 3000)
+        put(store, items)
+        refused = []
+
+        def resize(sizes: list[int]) -> None:
+            for size in sizes:
+                try:
+                    store.resize(size)
+                except StoreBusy as error:
+                    refused.append(error)
+
+        sizes = [28 * MIB, SIZE_BYTES, LARGE_BYTES, SIZE_BYTES] * 3
+        threads = [threading.Thread(target=resize, args=(each,)) for each in (sizes, sizes[::-1])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) < 24
+        geometry = store.geometry
+        assert store.resize(superblock.load(store.device).device_size_bytes).cut
+        assert store.geometry == geometry
+        assert (tmp_path / "store").stat().st_size == store.device.size_bytes
+        assert not store._catalog.is_withholding
+        assert contents(store) == dict(items)
+        assert_sound(store)
+
+
+def test_segments_that_are_out_of_use_for_good_are_forgotten_with_the_end_they_lie_in():
+    store, device = new_store(LARGE_BYTES)
+    put(store, blocks(0, 300, 3000))
+    store.commit()
+    store._catalog.free.remove(400)
+    store._catalog.bad_slots[400] = True
+    store._checkpointer.update_superblock()
+    assert store.stats().segments_retired == 1
+    assert store.resize(28 * MIB).segments == 192
+    assert store.stats().segments_retired == 0
+    store.resize(LARGE_BYTES)
+    assert_full_use(store)
+    assert_holds(reopened(store, device), blocks(0, 300, 3000))
+
+
+def test_a_segment_out_of_use_below_the_new_end_stays_out_of_use():
+    store, device = new_store(LARGE_BYTES)
+    put(store, blocks(0, 3000, 3000))
+    store.delete_many(key for key, _ in blocks(0, 2700, 3000))
+    store.compact()
+    slot = next(slot for slot in store._catalog.free if slot < 60)
+    store._catalog.free.remove(slot)
+    store._catalog.bad_slots[slot] = True
+    store._checkpointer.update_superblock()
+    store.resize(SIZE_BYTES)
+    assert store.stats().segments_retired == 1
+    assert_full_use(store)
+    assert slot not in store._catalog.segments
+    assert_holds(reopened(store, device), blocks(2700, 300, 3000))
+
+
 def test_a_store_that_is_closed_meanwhile_ends_the_resize():
     store, device = new_store(LARGE_BYTES)
     put(store, blocks(0, 4000, 3000))
