@@ -34,7 +34,8 @@ test-quick: setup-test  ## Run the tests that take no time and need nothing: und
 		-m "not needs_peers and not needs_node and not needs_fuse and not slow and not long"
 
 test-peers: setup-test peers  ## Run the tests that take minutes or need other programs
-	$(PYTEST) -m "needs_peers or needs_node or long"
+	IPFS_MFS_PURE=1 $(PYTEST) -q -n 2 -m "not long" tests/blkdev tests/crash tests/repo
+	$(PYTEST) -n 2 -m "needs_peers or needs_node or long"
 
 test-fresh:  ## Prove in a bare Debian root that nothing is missing from the set-up (root only)
 	deploy/fresh/run.sh

@@ -10,6 +10,9 @@ Invariants
 - A tombstone names one physical record. It may go only after that record's segment was freed.
 - A name's removal may go only when no other record of that name is in any segment in use.
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
+- `damaged` are locations of records whose values were found rotten: they stay in the index, so that
+  their keys are damaged and not missing, until they are put again or deleted.
+- `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
 """
 
@@ -76,6 +79,8 @@ class Catalog:
         self.name_count = 0
         self.journal_record_count = 0
         self.pins: Counter[int] = Counter()
+        self.damaged: set[int] = set()
+        self.bad_slots: dict[int, bool] = {}
 
     def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
         segment = Segment(slot, sequence, end)
@@ -100,6 +105,7 @@ class Catalog:
                 self._count(self.by_sequence[holder], -count * fmt.TOMBSTONE.size_bytes)
         for holders in self.tombstones.values():
             holders.pop(segment.sequence, None)
+        self.damaged = {at for at in self.damaged if fmt.location_slot(at) != segment.slot}
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes
@@ -107,6 +113,10 @@ class Catalog:
 
     def _count_at(self, location: int, sign: int) -> None:
         self._count(self.segments[fmt.location_slot(location)], sign * fmt.location_size(location))
+
+    def count_blocks(self, segment: Segment, size_bytes: int) -> None:
+        """Blocks of so many bytes were put into the index and are in this segment."""
+        self._count(segment, size_bytes)
 
     def put_block(self, fingerprint: int, location: int, moved_from: int = 0) -> None:
         """A block's record, or with `moved_from` a copy that takes the place of that one."""
@@ -116,6 +126,16 @@ class Catalog:
         else:
             self.index.add(fingerprint, location)
         self._count_at(location, 1)
+
+    def drop_block(self, fingerprint: int, location: int) -> None:
+        """The record at `location` is dead, if it was alive."""
+        if self.index.remove(fingerprint, location):
+            self._count_at(location, -1)
+
+    def drop_journal_record(self, stream: int, sequence: int) -> None:
+        """That record is lost; those before and after it stay."""
+        self._count_at(self.streams[stream].records.pop(sequence), -1)
+        self.journal_record_count -= 1
 
     def enter(self, kind: int, key: bytes, value: BytesLike, sequence: int, location: int) -> None:
         """A record other than a block is in the log at `location`."""
@@ -145,8 +165,7 @@ class Catalog:
             segment = self.by_sequence.get(target)
             if segment is None or segment.slot != fmt.location_slot(dead):
                 continue
-            if self.index.remove(fingerprint, dead):
-                self._count_at(dead, -1)
+            self.drop_block(fingerprint, dead)
             holders = self.tombstones.setdefault(target, {})
             holders[holder.sequence] = holders.get(holder.sequence, 0) + 1
             self._count(holder, fmt.TOMBSTONE.size_bytes)
@@ -195,8 +214,7 @@ class Catalog:
         stream.trim_sequence, stream.trim_location = sequence, location
         stream.trimmed_to = max(stream.trimmed_to, position)
         for at in [at for at in stream.records if at <= position]:
-            self._count_at(stream.records.pop(at), -1)
-            self.journal_record_count -= 1
+            self.drop_journal_record(stream_number, at)
 
     def live_locations(self) -> Iterator[int]:
         """Locations of all live records other than tombstones; what a full scan must agree to."""

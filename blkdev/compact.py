@@ -2,6 +2,9 @@
 
     empty some segments -> commit the copies -> drop the checkpoint -> wipe -> sync -> free
 
+A segment with unreadable sectors is not wiped but retired: it is listed in the superblock, nothing
+is written to it, and it is not free.
+
 Invariants
 - A segment is wiped only after the copies of all it kept are durable and no checkpoint names it.
 - A segment that a crash left half emptied goes first and alone: otherwise the newer copy of a
@@ -21,6 +24,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from blkdev import format as fmt
+from blkdev.care.bad_slots import retire
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.log import COMPACTION, Draft, Log
@@ -39,7 +43,7 @@ class CompactReport:
     damaged_segments: int = 0
 
 
-class _Emptied(NamedTuple):
+class Emptied(NamedTuple):
     """A segment whose live records have copies, and the names it has records of."""
 
     segment: Segment
@@ -84,17 +88,17 @@ class Compactor:
         if not victims:
             return False
         before = self._log.written_bytes
-        emptied: list[_Emptied] = []
+        emptied: list[Emptied] = []
         for victim in victims:
             try:
-                emptied.append(_Emptied(victim, self._empty(victim)))
+                emptied.append(Emptied(victim, self._empty(victim)))
             except _DamagedError:
                 self._unmovable.add(victim.sequence)
                 report.damaged_segments += 1
         self._log.commit()
         copied = self._log.written_bytes - before
         report.copied_bytes += copied
-        report.segments_freed += self._free(emptied)
+        report.segments_freed += self.free(emptied)
         report.reclaimed_bytes += sum(item.segment.end for item in emptied) - copied
         return True
 
@@ -148,7 +152,7 @@ class Compactor:
                 names[record.key] += 1
         for (fingerprint, _), record in zip(live, records, strict=True):
             assert record is not None
-            self._copy(victim, fingerprint, record, names)
+            self.copy(victim, fingerprint, record, names)
         return names
 
     def _may_live(self, fingerprint: int, location: int) -> bool:
@@ -156,10 +160,10 @@ class Compactor:
             other = bool(location & fmt.OTHER_KIND)
             return other or self._catalog.index.has(fingerprint, location)
 
-    def _copy(
+    def copy(
         self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]
-    ) -> None:
-        """Append a copy of a record that is alive still, and point the catalog at it."""
+    ) -> bool:
+        """Append a copy of a record if it is alive still, and point the catalog at it."""
         header, key, value, location = record
         kind, checksum = header.kind, header.value_checksum
         log, catalog = self._log, self._catalog
@@ -176,9 +180,10 @@ class Compactor:
             # A name's removal is needed while some other segment has a record of the name.
             forgotten = kind == fmt.KIND_NAME_REMOVAL and catalog.names[key].copies == names[key]
             if not alive or forgotten:
-                return
+                return False
             draft = Draft(kind, key, value, checksum, fingerprint, header.sequence, location)
             log.append((draft,), COMPACTION)
+            return True
 
     def _needed_tombstones(self, victim: Segment, value: bytes) -> bytes:
         in_use = self._catalog.by_sequence
@@ -188,10 +193,10 @@ class Compactor:
             if tombstone[2] in in_use and tombstone[2] != victim.sequence
         )
 
-    def _free(self, emptied: list[_Emptied]) -> int:
+    def free(self, emptied: list[Emptied]) -> int:
         """Wipe and release emptied segments whose copies are durable; how many."""
         log, catalog = self._log, self._catalog
-        ready: list[_Emptied] = []
+        ready: list[Emptied] = []
         with log.write_lock, log.state_lock:
             for item in emptied:
                 if catalog.pins[item.segment.slot]:
@@ -201,10 +206,13 @@ class Compactor:
         if not ready:
             return 0
         self._checkpointer.drop()
-        log.wipe([item.segment.slot for item in ready])
+        slots = [item.segment.slot for item in ready]
+        retired = retire(catalog, self._checkpointer, slots)
+        log.wipe([slot for slot in slots if slot not in retired])
         with log.write_lock, log.state_lock:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-                catalog.free.append(item.segment.slot)
+                if item.segment.slot not in catalog.bad_slots:
+                    catalog.free.append(item.segment.slot)
         return len(ready)

@@ -21,6 +21,12 @@ class Device(Protocol):
     name: str
     size_bytes: int
     read_only: bool
+    descriptor: int | None
+    """What `pread` reads the same bytes from, until `close`; None when nothing does."""
+
+    @property
+    def fault_count(self) -> int:
+        """Rises when a view that was handed out turned out unreadable, and has zeros now."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes, or OSError. Does not hold the interpreter lock during I/O."""
@@ -73,6 +79,8 @@ class RamDevice:
         self.name = name
         self.size_bytes = size_bytes
         self.read_only = read_only
+        self.descriptor: int | None = None
+        self.fault_count = 0
         self.pages: dict[int, bytes] = {} if pages is None else pages
         self.events: list[Event] = []
         self._record = record

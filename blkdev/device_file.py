@@ -4,7 +4,8 @@ Invariants
 - Maps are PROT_READ: nothing is ever written through one, so a stray pointer cannot damage the
   store, and no page of the device is dirty that `write` did not make so.
 - A mapped page is touched only after MADV_POPULATE_READ succeeded on it: a read error is then an
-  OSError instead of SIGBUS, and the I/O happens with the interpreter lock released.
+  OSError instead of SIGBUS, and the I/O happens with the interpreter lock released. A page may be
+  evicted between the two; where the C helper was built, an error then is a count (`fault_count`).
 - No map reaches beyond the device's end.
 - An exclusive flock is held from open to close (a shared one when read-only).
 - `_windows_lock` guards the table of maps and is held for no I/O.
@@ -26,6 +27,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from struct import unpack
+from typing import TYPE_CHECKING
 
 from blkdev.errors import DeviceBusy, DeviceReadOnly
 from blkdev.format import PAGE_SIZE_BYTES, BytesLike
@@ -64,6 +66,15 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
+if TYPE_CHECKING:
+    from blkdev import _native as native
+else:
+    try:
+        from blkdev import _native as native
+    except ImportError:
+        native = None
+
+
 class _Window:
     """One read-only map of part of the device; unmapped when its last view is gone."""
 
@@ -72,10 +83,18 @@ class _Window:
         if address == _MAP_FAILED:
             raise OSError(ctypes.get_errno(), "cannot map the device")
         memory = (ctypes.c_ubyte * length).from_address(address)
-        weakref.finalize(memory, _munmap, address, length)
+        if native is not None:
+            native.guard(address, length)
+        weakref.finalize(memory, _unmap, address, length)
         self.address: int = address
         # The view owns `memory`, and every slice owns the view.
         self.bytes = memoryview(memory).cast("B").toreadonly()
+
+
+def _unmap(address: int, length: int) -> None:
+    if native is not None:
+        native.unguard(address)
+    _munmap(address, length)
 
 
 class FileDevice:
@@ -102,17 +121,21 @@ class FileDevice:
         self._windows: OrderedDict[int, _Window] = OrderedDict()
         self._windows_lock = threading.Lock()
         self._populated_bytes = 0
+        self._faults_seen = self.fault_count
         self._can_populate = True
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if create_size_bytes is not None:
             flags |= os.O_CREAT
-        self._descriptor = self._open(flags)
+        self.descriptor: int | None = self._open(flags)
+        self._descriptor = self.descriptor
         try:
             self._lock()
             self.size_bytes = self._prepare(create_size_bytes)
             if not read_only:
                 # A failure of the last owner's writes is reported once, to whoever syncs first.
                 os.fsync(self._descriptor)
+            # Reads are of one record, whose length is known: what lies behind it is another's.
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -162,17 +185,28 @@ class FileDevice:
         number, skip = divmod(offset, self._window_size_bytes)
         if skip + length > self._window_size_bytes or not self._can_populate:
             return memoryview(self.read(offset, length))
+        if self._faults_seen != self.fault_count:
+            # A window may have zeros where the device has something else.
+            self._faults_seen = self.fault_count
+            self._drop_windows()
         window = self._windows.get(number) or self._map(number)
         begin = skip & -PAGE_SIZE_BYTES
         if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
             # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
             self._can_populate = ctypes.get_errno() != 22
+            # The traceback of a read error must not keep the map, and with it the device.
+            del window
             return memoryview(self.read(offset, length))
         view = window.bytes[skip : skip + length]
         self._populated_bytes += length
         if self._populated_bytes > _POPULATED_MAX_BYTES:
             self._drop_windows()
         return view
+
+    @property
+    def fault_count(self) -> int:
+        """Of all devices of the process."""
+        return 0 if native is None else native.fault_count()
 
     def _drop_windows(self) -> None:
         """Maps that views are open on stay until the last of those is gone."""
@@ -217,7 +251,7 @@ class FileDevice:
         self._drop_windows()
         if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor, self.descriptor = -1, None
 
 
 class BlockDevice(FileDevice):

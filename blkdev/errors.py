@@ -3,6 +3,7 @@
     StoreError
     +-- RequestError            your request: the store is fine, ask for something else
     |   +-- KeyNotFound         no such key (also a KeyError)
+    |   +-- NoSuchPlace         no segment of that number, or none at that device offset
     |   +-- KeyTooLarge         key, name or label longer than the format allows, or empty
     |   +-- ValueTooLarge       value larger than one record of this store may be
     |   +-- StoreFull           no room left: delete, compact, or use a larger device
@@ -18,7 +19,7 @@
     |   +-- DeviceReadOnly      the device or its permissions refuse writing
     |   +-- InvalidGeometry     segment size or the like outside the format's limits
     +-- StoreDamaged            your data: bytes on the device are not what was written
-        +-- SuperblockDamaged   every copy of the superblock is bad
+        +-- SuperblockDamaged   every copy of the superblock is bad or unreadable
         +-- BlockDamaged        one record (.key, .offset)
 
 Anything else that escapes the engine (AssertionError, TypeError, struct.error) is our bug.
@@ -45,6 +46,10 @@ class KeyNotFound(RequestError, KeyError):
     def __str__(self) -> str:
         # KeyError would show the repr of the message.
         return str(self.args[0])
+
+
+class NoSuchPlace(RequestError):
+    """The store has no segment of that number, or none at that device offset."""
 
 
 class KeyTooLarge(RequestError):
@@ -129,7 +134,7 @@ class StoreDamaged(StoreError):
 
 
 class SuperblockDamaged(StoreDamaged):
-    """There was a store here, and no copy of its superblock is whole."""
+    """There was a store here, and no copy of its superblock is whole; or none can be read."""
 
 
 class BlockDamaged(StoreDamaged):

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -41,6 +41,15 @@ COMPACTION = 0
 """and for compaction, which gives back more than it takes."""
 
 T = TypeVar("T")
+Item = tuple[bytes, fmt.BytesLike]
+
+if TYPE_CHECKING:
+    from blkdev._native import stage as native_stage
+else:
+    try:
+        from blkdev._native import stage as native_stage
+    except ImportError:
+        native_stage = None
 
 
 class Draft(NamedTuple):
@@ -55,6 +64,17 @@ class Draft(NamedTuple):
     fingerprint: int = fmt.NO_FINGERPRINT
     sequence: int = -1
     moved_from: int = 0
+
+
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> Draft:
+    """The record that kills these, given as location -> fingerprint."""
+    value = b"".join(
+        fmt.TOMBSTONE.struct.pack(
+            fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
+        )
+        for location, fingerprint in dead.items()
+    )
+    return Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value))
 
 
 class Tail(NamedTuple):
@@ -113,7 +133,7 @@ class Log:
         with self.write_lock:
             self.check_writable()
             need = sum([fmt.record_size(len(draft.key), len(draft.value)) for draft in drafts])
-            if not self._fits(need, len(drafts)):
+            if len(self._catalog.free) < right or not self._fits(need, len(drafts)):
                 self._make_room(need, len(drafts), right)
             staged = [(draft, *self._stage(draft)) for draft in drafts]
             with self.state_lock:
@@ -125,6 +145,38 @@ class Log:
             if self._pending_bytes >= self.staged_size_max_bytes:
                 self.write_out()
             return self.position
+
+    def append_plain(self, items: list[Item], at: int) -> tuple[int, int]:
+        """Stage blocks of a list from number `at` on, up to the first that is not plain: not new,
+        not small, without room in the group. (the number it stopped at, how many it staged)
+
+        None is plain without the C helper. Raises StoreReadOnly.
+        """
+        with self.write_lock:
+            self.check_writable()
+            segment = self.active
+            if native_stage is None or segment is None or len(self._catalog.free) < DATA:
+                return at, 0
+            volume, catalog = self._volume, self._catalog
+            geometry = volume.geometry
+            with self.state_lock:
+                stopped, entries, self._pending_checksum, total_bytes = native_stage(
+                    catalog.index, self.staged, self._chunk, items, at, volume.index_salt,
+                    volume.seed, self._pending_checksum, self.next_sequence,
+                    segment.slot << fmt.OFFSET_BITS, segment.end, self._pending_bytes,
+                    len(self.entries) >> 1, geometry.segment_size_bytes,
+                    self.staged_size_max_bytes,
+                    min(_COPIED_VALUE_MAX_BYTES, geometry.value_size_max_bytes),
+                )  # fmt: skip
+                count = len(entries) // fmt.SUMMARY_ENTRY.size_bytes
+                catalog.count_blocks(segment, total_bytes)
+            self.entries.frombytes(entries)
+            self.next_sequence += count
+            self._pending_bytes += total_bytes
+            self._pending_count += count
+            if self._pending_bytes >= self.staged_size_max_bytes:
+                self.write_out()
+            return stopped, count
 
     def _stage(self, draft: Draft) -> tuple[int, int]:
         segment = self.active
@@ -163,6 +215,9 @@ class Log:
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
     def _make_room(self, size_bytes: int, count: int, right: int) -> None:
+        if len(self._catalog.free) < right:
+            # The segment being filled was opened by a higher right, which needs all of it.
+            raise StoreFull(self._volume.device.name)
         while not self._fits(size_bytes, count):
             if self._pending_count:
                 self.write_out()

@@ -16,8 +16,7 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
@@ -52,7 +51,7 @@ class Record(NamedTuple):
 
 class Identity(NamedTuple):
     """What a slot holds. `footer` is that of this very segment, else None; `whole` is False when
-    the header page is damaged and something else told.
+    the header page is damaged and something else told, and for a free slot that is to be wiped.
     """
 
     kind: int = fmt.SEGMENT_FREE
@@ -65,13 +64,17 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class Volume:
-    """A device, its geometry, and what the checksums of its store start from."""
+    """A device, its geometry, and what the checksums of its store start from.
+
+    `failed_slots` are those where `try_read` met an error of the device.
+    """
 
     device: Device
     geometry: Geometry
     uuid: bytes
     seed: int
     index_salt: int
+    failed_slots: set[int] = field(default_factory=set, kw_only=True)
 
     @classmethod
     def of(cls, device: Device, block: fmt.Row) -> Volume:
@@ -82,11 +85,16 @@ class Volume:
         """Bytes of one segment. Raises OSError."""
         return self.device.read(self.geometry.segment_offset(slot) + offset, length)
 
+    def view(self, slot: int, offset: int, length: int) -> memoryview:
+        """As `read`, without a copy where the device can."""
+        return self.device.view(self.geometry.segment_offset(slot) + offset, length)
+
     def try_read(self, slot: int, offset: int, length: int) -> bytes:
         """As `read`, but nothing where the device fails."""
         try:
             return self.read(slot, offset, length)
         except OSError:
+            self.failed_slots.add(slot)
             return b""
 
     def device_offset(self, location: int) -> int:
@@ -136,12 +144,16 @@ def read_summary(volume: Volume, slot: int, footer: fmt.Row) -> array[int] | Non
     return entries
 
 
-def identify(volume: Volume, slot: int) -> Identity:
-    """What the slot holds, by whichever of header, footer and first group is whole."""
+def identify(volume: Volume, slot: int, epoch: int = 0) -> Identity:
+    """What the slot holds, by whichever of header, footer and first group is whole. `epoch` is that
+    of the last opening.
+    """
     page = volume.try_read(slot, 0, fmt.SEGMENT_HEADER.size_bytes)
     header = fmt.SEGMENT_HEADER.open(page, 0, volume.seed)
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
         footer = None
+        if header.kind == fmt.SEGMENT_FREE:
+            return Identity(whole=not _has_leftover(volume, slot, header.epoch >= epoch))
         if header.kind == fmt.SEGMENT_LOG:
             footer = read_footer(volume, slot, header.sequence)
         group = header.first_group
@@ -158,32 +170,21 @@ def identify(volume: Volume, slot: int) -> Identity:
     return Identity(fmt.SEGMENT_LOG, sequence, durable, 0, footer, whole=False)
 
 
+def _has_leftover(volume: Volume, slot: int, just_freed: bool) -> bool:
+    """Whether a free slot holds what its next use could be taken for: a first group whose segment's
+    header was lost, and whose numbers are given out again; or what a wipe was about to clear.
+    """
+    if read_group_header(volume, slot, FIRST_GROUP_OFFSET) is not None:
+        return True
+    return just_freed and read_footer(volume, slot) is not None
+
+
 def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.Row | None:
     """The group header at `offset`, or None when it is damaged or overruns the segment."""
     left = volume.geometry.segment_size_bytes - offset
     packed = volume.try_read(slot, offset, min(left, fmt.GROUP_HEADER.size_bytes))
     header = fmt.GROUP_HEADER.open(packed, 0, volume.seed)
     return header if header is not None and header.size_bytes <= left else None
-
-
-def group_headers(
-    volume: Volume, slot: int, sequence: int, offset: int = FIRST_GROUP_OFFSET
-) -> Iterator[tuple[int, fmt.Row]]:
-    """(offset, header) of consecutive groups of one segment, up to the first that is not.
-
-    Group numbers rise by one, epochs never fall: what lies beyond is a leftover of a tail that an
-    earlier recovery dropped, or of the segment's previous use.
-    """
-    number = epoch = -1
-    while True:
-        header = read_group_header(volume, slot, offset)
-        if header is None or header.segment_sequence != sequence or header.epoch < epoch:
-            return
-        if number >= 0 and header.number != number + 1:
-            return
-        yield offset, header
-        number, epoch = header.number, header.epoch
-        offset += fmt.aligned(header.size_bytes)
 
 
 def read_group(
@@ -198,7 +199,7 @@ def read_group(
     at = fmt.GROUP_HEADER.size_bytes
     checksum = volume.seed
     for _ in range(group.record_count):
-        record = _decode(volume, packed, at, fmt.pack_location(slot, offset + at, 0))
+        record = decode_record(volume, packed, at, fmt.pack_location(slot, offset + at, 0))
         if record is None or (verify_values and not record.is_whole):
             return None
         records.append(record)
@@ -211,10 +212,14 @@ def read_record(volume: Volume, location: int) -> Record | None:
     """The record at `location`, or None when it is unreadable or its header is damaged."""
     slot, offset = fmt.location_slot(location), fmt.location_offset(location)
     packed = volume.try_read(slot, offset, fmt.location_size(location))
-    return _decode(volume, packed, 0, fmt.pack_location(slot, offset, 0))
+    return decode_record(volume, packed, 0, fmt.pack_location(slot, offset, 0))
 
 
-def _decode(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
+def decode_record(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
+    """The record at `at` of these bytes, which lie at `place`; None when its header is damaged.
+
+    Raises NewerFormat.
+    """
     header = fmt.decode_record_head(packed, at, volume.seed)
     if header is None:
         return None

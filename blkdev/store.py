@@ -22,9 +22,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from zlib import crc32
 
-from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev.care.check import Checker, CheckReport
+from blkdev import superblock
+from blkdev.batch import Batch, Changes
+from blkdev.care.check import Checker, CheckReport, ProgressCallback
+from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
+from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
@@ -34,24 +38,22 @@ from blkdev.errors import (
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
+    StoreDamaged,
     StoreFull,
     StoreReadOnly,
     ValueTooLarge,
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Log
+from blkdev.log import DATA, RELEASE, Draft, Item, Log, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 from blkdev.signature import refuse_foreign
-from blkdev.stats import StoreStats, measure
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SEGMENTS_WANTED = 64
-_SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
-_PLACE = (1 << fmt.SIZE_SHIFT) - 1
-"""The bits of a location that say where, in device order."""
+_BATCH_SIZE_BYTES = 1 << 20
+_BATCH_COUNT = 256
 
 
 class Store:
@@ -103,7 +105,7 @@ class Store:
         encoded = label.encode()
         if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
             raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or _default_segment_size(device.size_bytes)
+        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
         geometry = superblock.Geometry.for_device(device, size)
         if not force:
             refuse_foreign(device)
@@ -123,7 +125,7 @@ class Store:
         checks them itself (their keys being hashes).
 
         Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall, DeviceReadOnly,
-        StoreReadOnly (the device fails while being prepared).
+        StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
         if not read_only and device.read_only:
@@ -134,6 +136,11 @@ class Store:
                 "read-only, or use a newer version of this program)"
             )
         recovered = recover(Volume.of(device, block), block)
+        if not read_only and recovered.is_cut_short:
+            raise StoreDamaged(
+                f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
+                "be reached, and writing would destroy it (look at the disk; open it read-only)"
+            )
         block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
@@ -168,7 +175,8 @@ class Store:
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
         finally:
-            self._closed = self._reader.closed = True
+            self._closed = True
+            self._reader.close()
             self.device.close()
 
     def __enter__(self) -> Store:
@@ -186,26 +194,38 @@ class Store:
         Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-        salt, value_max = self._volume.index_salt, self.geometry.value_size_max_bytes
         new = 0
-        for key, value in items:
-            if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
-                raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
-            if len(value) > value_max:
-                raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
-            kept = frozen(value)
-            draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint_of(key, salt))
-            try:
-                new += self._put(draft)
-            except StoreFull:
-                new += self._with_room(lambda put=draft: self._put(put), DATA)  # type: ignore[misc]  # bound now
+        for batch in _batches(items):
+            at = 0
+            while at < len(batch):
+                at, staged = self._log.append_plain(batch, at)
+                new += staged
+                if at < len(batch):
+                    new += self._put_one(*batch[at])
+                    at += 1
         return new
+
+    def _put_one(self, key: bytes, value: fmt.BytesLike) -> int:
+        value_max = self.geometry.value_size_max_bytes
+        if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
+            raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
+        if len(value) > value_max:
+            raise ValueTooLarge(f"value of {len(value)} bytes; this store takes {value_max}")
+        kept = frozen(value)
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        draft = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint)
+        return self._with_room(lambda: self._put(draft), DATA)
 
     def _put(self, draft: Draft) -> int:
         with self._log.write_lock:
-            if self._catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
-                return 0
-            self._log.append((draft,), DATA)
+            drafts: tuple[Draft, ...] = (draft,)
+            if self._catalog.index.locations(draft.fingerprint):
+                if self._exists(draft.key):
+                    return 0
+                # What is there is damaged: it dies with the good copy's coming, in one group.
+                dead = self._dead([draft.key], None)
+                drafts = (tombstones_of(dead, self._catalog), draft) if dead else drafts
+            self._log.append(drafts, DATA)
             return 1
 
     def _with_room(self, action: Callable[[], int], right: int) -> int:
@@ -222,7 +242,6 @@ class Store:
         try:
             return self._reader.find(key) is not None
         except BlockDamaged:
-            # Its header is damaged: a good copy next to it is found in its stead.
             return False
 
     def get(self, key: bytes) -> bytes:
@@ -251,18 +270,18 @@ class Store:
         return self._reader.view(key)
 
     def has(self, key: bytes) -> bool:
-        """A miss needs no I/O. Raises BlockDamaged when the record cannot be told."""
-        return self._reader.find(key) is not None
+        """A miss needs no I/O. Raises BlockDamaged when the key's record is known to be damaged."""
+        return self._reader.has(key)
 
     def has_many(self, keys: Iterable[bytes]) -> list[bool]:
-        return [self._reader.find(key) is not None for key in keys]
+        return [self._reader.has(key) for key in keys]
 
     def size_of(self, key: bytes) -> int:
         """Size of the value in bytes. Raises KeyNotFound, BlockDamaged."""
-        found = self._reader.find(key)
-        if found is None:
+        size = self._reader.size(key)
+        if size is None:
             raise KeyNotFound(key)
-        return int(found.header.value_size_bytes)
+        return size
 
     def delete_many(self, keys: Iterable[bytes], *, before: int | None = None) -> int:
         """Delete what is there; the number of keys deleted. With `before`, only keys put at that
@@ -285,35 +304,32 @@ class Store:
         return deleted + self._with_room(deletion(batch), RELEASE)
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            dead: dict[int, int] = {}
-            for key in keys:
-                fingerprint = fingerprint_of(key, self._volume.index_salt)
-                for location in catalog.index.locations(fingerprint):
-                    if self._may_delete(location, key, before):
-                        dead[location] = fingerprint
+        with self._log.write_lock:
+            dead = self._dead(keys, before)
             if dead:
-                log.append(batch.tombstones_of(dead, catalog), RELEASE)
+                self._log.append((tombstones_of(dead, self._catalog),), RELEASE)
             return len(dead)
 
-    def apply(self, changes: batch.Changes) -> None:
-        """Put, replace and delete (None) together: after a crash all changes are there or none,
-        and readers never see a replaced key missing. A value that is there writes nothing.
+    def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
+        """Location -> fingerprint of the records that deleting these keys kills."""
+        dead: dict[int, int] = {}
+        for key in keys:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            for location in self._catalog.index.locations(fingerprint):
+                if self._may_delete(location, key, before):
+                    dead[location] = fingerprint
+        return dead
 
-        One batch costs at most `batch.batch_size_max_bytes`. Visible at once, durable after
-        `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+    def apply(self, changes: Changes) -> None:
+        """Put, replace and delete (None) together: after a crash all changes are there or none, and
+        readers never miss a replaced key. What is there already writes nothing. For how much at
+        once see `batch.batch_size_max_bytes`. Visible at once, durable after `commit`.
+
+        Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-        salt = self._volume.index_salt
-        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
-        right = DATA if any(blocks.values()) else RELEASE
-        self._with_room(lambda: self._apply(blocks, salt, right), right)
-
-    def _apply(self, blocks: Mapping[bytes, Draft | None], salt: int, right: int) -> int:
-        with self._log.write_lock:
-            drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
-            return self._log.append(drafts, right) if drafts else 0
+        batch = Batch(changes, self._volume, self._catalog, self._log, self._reader)
+        self._with_room(batch.write, batch.right)
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -322,9 +338,16 @@ class Store:
             return before is None
         return found[1] == key and (before is None or found[0].sequence <= before)
 
+    def condemn(self, key: bytes) -> None:
+        """The caller found the key's value wrong by a hash of its own: until the store is closed it
+        counts as damaged, so that a put stores it anew.
+        """
+        condemn(self._reader, self._catalog, self._log, key)
+
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are, those replaced are listed. Takes 16 bytes of memory per key.
+        added later are, those of unreadable records are. Those replaced are listed. Takes 16 bytes
+        of memory per key while it runs.
         """
         log, catalog = self._log, self._catalog
         by_slot: dict[int, array[int]] = {}
@@ -332,32 +355,7 @@ class Store:
             self._check_open()
             for entry in catalog.index.entries():
                 by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._keys_of(list(by_slot.values()))
-
-    def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
-        for slots in snapshot:
-            pairs = iter(slots)
-            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
-            for fingerprint, location in ordered:
-                found = self._reader.key_at(location)
-                with self._log.state_lock:
-                    now = self._catalog.index.locations(fingerprint)
-                if location in now:
-                    if found is not None:
-                        yield found[1]
-                    continue
-                yield from self._keys_with(fingerprint)
-
-    def _keys_with(self, fingerprint: int) -> list[bytes]:
-        """Keys of the records that have the fingerprint now."""
-        while True:
-            with self._log.state_lock:
-                now = self._catalog.index.locations(fingerprint)
-            found = [self._reader.key_at(location) for location in now]
-            with self._log.state_lock:
-                if now == self._catalog.index.locations(fingerprint):
-                    return [item[1] for item in found if item]
+        return self._reader.keys_of(list(by_slot.values()))
 
     # Names and journals
 
@@ -435,7 +433,7 @@ class Store:
         with self._maintenance_lock:
             return self._checkpointer.write()
 
-    def check(self) -> CheckReport:
+    def check(self, progress: ProgressCallback | None = None) -> CheckReport:
         """Read and verify everything; writers and compaction wait meanwhile. Reports damage by
         key and device offset and changes nothing but staging: what is staged is written first.
         """
@@ -444,7 +442,31 @@ class Store:
             self._check_open()
             if not self.read_only and log.failure is None:
                 log.write_out()
-            return Checker(self._volume, self._catalog).run()
+            return Checker(self._volume, self._catalog, progress).run()
+
+    def repair(self, progress: ProgressCallback | None = None) -> RepairReport:
+        """Check; keep what verifies, drop what does not, and check again. Writers wait, readers
+        may go on. Raises StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        with self._maintenance_lock, self._log.write_lock:
+            parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+            return Repairer(*parts, progress).run()
+
+    def scrub(
+        self,
+        *,
+        rate_bytes_s: int | None = None,
+        restart: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> ScrubReport:
+        """Read and verify everything alive while others read and write; note what is damaged. Goes
+        on where the last one was ended. Raises StoreReadOnly, and what `progress` raises.
+        """
+        self._check_open(writing=True)
+        parts = (self._volume, self._catalog, self._log, self._checkpointer)
+        scrubber = Scrubber(*parts, self._maintenance_lock, self._check_open)
+        return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""
@@ -464,11 +486,27 @@ class Store:
             self._log.check_writable()
 
 
-def _default_segment_size(device_size_bytes: int) -> int:
-    size = fmt.SEGMENT_SIZE_DEFAULT_BYTES
-    while size > _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES and device_size_bytes // size < _SEGMENTS_WANTED:
-        size //= 2
-    return size
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists, none of which holds many bytes; a list is taken as it is.
+
+    What came before an error of `items` is handed out first.
+    """
+    if isinstance(items, list):
+        yield items
+        return
+    batch: list[Item] = []
+    size_bytes = 0
+    try:
+        for item in items:
+            batch.append(item)
+            size_bytes += len(item[1])
+            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        yield batch
+        raise
+    yield batch
 
 
 def _boot_id() -> bytes:

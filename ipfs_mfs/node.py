@@ -18,7 +18,7 @@ from blkdev.device_file import FileDevice
 from blkdev.errors import DeviceReadOnly
 from blkdev.signature import refuse_foreign
 from blkdev.store import Store
-from ipfs_mfs import __version__, address, api, checking, content, owner
+from ipfs_mfs import __version__, address, api, care, checking, content, owner
 from ipfs_mfs.config import Config
 from ipfs_mfs.errors import UsageError
 from ipfs_mfs.ingest import LocalIngest
@@ -325,10 +325,20 @@ class Node:
             missing=tuple(cids.to_text(cid) for cid in report.missing),
         )
 
-    def check(self, progress: api.ProgressCallback) -> api.CheckSummary:
+    def check(self, progress: api.ProgressCallback, repair: bool = False) -> api.CheckSummary:
         notes = () if self._store.read_only else self._sync_for_check()
+        mended = care.repair_store(self._store, progress) if repair else care.NOT_REPAIRED
         summary = checking.check(self._store, self._repo, progress)
-        return summary._replace(findings=(*notes, *summary.findings))
+        findings = (*notes, *mended.findings, *summary.findings)
+        return summary._replace(findings=findings, repair=mended.summary)
+
+    def scrub(
+        self, rate_bytes_s: int | None, restart: bool, progress: api.ProgressCallback
+    ) -> api.ScrubSummary:
+        return care.scrub_store(self._store, rate_bytes_s, restart, progress)
+
+    def dump(self, what: str, argument: str) -> Iterator[api.DumpItem]:
+        return care.dump_device(self._store.device, what, argument)
 
     def _sync_for_check(self) -> tuple[api.Finding, ...]:
         """A store that is full or damaged cannot take the latest changes; it is checked even so."""

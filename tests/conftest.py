@@ -5,6 +5,7 @@
 - A test that needs something of the machine says so with a `needs_…` marker. Where that is
   missing the test is skipped with the reason, except in CI (environment variable `CI` set): there
   a skip is a failure, because nobody would see it.
+- `IPFS_MFS_PURE=1` runs the engine without its C helper.
 - A log record of WARNING or above that the test did not announce with `allow_logs` fails it.
 """
 
@@ -12,10 +13,15 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+if os.environ.get("IPFS_MFS_PURE"):
+    # The engine without its C helper, as on a machine that has no compiler.
+    sys.modules["blkdev._native"] = None  # type: ignore[assignment]  # makes its import fail
 
 from tests.interop import judges
 

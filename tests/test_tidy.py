@@ -18,6 +18,7 @@ CHANGE_KINDS = {"added", "changed", "fixed", "removed", "security"}
 
 # Never entered: made by tools, or mounted by `make mount`.
 FOREIGN_FOLDERS = {".git", ".venv", "mnt", "build", "dist", "node_modules", "__pycache__"}
+BUILT = (".so", ".o")
 
 UNFINISHED = re.compile(r"\b(TO" + "DO|FIX" + "ME|X" + r"XX|HA" + r"CK)\b")
 # The names are in pieces so that this file does not contain what it looks for.
@@ -48,7 +49,8 @@ def files() -> tuple[Path, ...]:
             and not name.endswith((".egg-info", "_cache"))
             and name not in {".hypothesis", ".benchmarks"}
         ]
-        found += [Path(folder, name).relative_to(PROJECT) for name in names]
+        ours = (name for name in names if not name.endswith(BUILT))
+        found += [Path(folder, name).relative_to(PROJECT) for name in ours]
     return tuple(sorted(found))
 
 

@@ -4,7 +4,7 @@
 #   tools/setup.sh run|test
 #
 # Running it again does nothing and is quick: .venv holds a stamp named after the contents of the
-# lock files, so a changed pin is the only thing that makes it work again.
+# lock files and of the C sources, so only a change of those makes it work again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -94,7 +94,7 @@ install_missing_packages() {
 # --------------------------------------------------------------------------------- Python
 
 stamp_for() {
-    cat "$@" pyproject.toml tools/setup.sh | sha256sum | cut -c -16
+    cat "$@" pyproject.toml tools/setup.sh blkdev/native/* | sha256sum | cut -c -16
 }
 
 make_venv() {

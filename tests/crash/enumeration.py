@@ -9,6 +9,7 @@ The oracle is strict: the log is a sequence of steps, so what recovery finds mus
 state after some step, not before the last acknowledged one and not after the last one begun.
 """
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,9 +18,15 @@ from blkdev.device import Event, RamDevice
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
 
+SEED = int(os.environ.get("CRASH_SEED", "20261101"))
+ENUMERATED_STATES_MIN = 20_000
+"""Distinct states that test_enumeration.py judges over all first operations. Each of them has to
+find its share, because they run in processes that do not see each other's states."""
 SECTOR_SIZE_BYTES = 512
 EXHAUSTIVE_WRITES_MAX = 10
 SAMPLED_SUBSETS = 60
+ALL_TORN = 0.2
+"""How often a cut tears every write that is under way, and not one of them."""
 
 Pages = dict[int, bytes]
 
@@ -171,9 +178,11 @@ def cuts(
         for _ in range(torn):
             image = dict(base)
             others = rng.choice((0, (1 << count) - 1, rng.getrandbits(count)))
+            # Writes of one size are then torn alike: copies are hit in the same place.
+            alike = rng.random() if rng.random() < ALL_TORN else None
             for at, event in enumerate(open_writes):
-                if at == victim and event.kind == "write":
-                    write_torn(image, event, rng)
+                if event.kind == "write" and (alike is not None or at == victim):
+                    write_torn(image, event, rng if alike is None else random.Random(alike))
                 elif others >> at & 1:
                     advance(image, [event])
             yield image

@@ -31,6 +31,7 @@ class StoreStats:
     segments: int
     segments_free: int
     segments_checkpoint: int
+    segments_retired: int
     index_bytes: int
     staged_bytes: int
     written_bytes: int
@@ -48,6 +49,7 @@ def measure(
     usable = size - 2 * fmt.PAGE_SIZE_BYTES
     with log.write_lock, log.state_lock:
         free, staged = len(catalog.free), log.staged_bytes
+        retired = sum(slot not in catalog.segments for slot in catalog.bad_slots)
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(
             keys=catalog.index.count,
@@ -57,11 +59,12 @@ def measure(
             dead_bytes=max(0, dead + staged - catalog.live_bytes),
             used_bytes=catalog.used_bytes,
             free_bytes=max(0, free - DATA) * usable + log.room_bytes(),
-            capacity_bytes=(segment_count - DATA) * usable,
+            capacity_bytes=(segment_count - retired - DATA) * usable,
             segment_size_bytes=size,
             segments=segment_count,
             segments_free=free,
             segments_checkpoint=checkpointer.segment_count,
+            segments_retired=retired,
             index_bytes=catalog.index.size_bytes,
             staged_bytes=staged,
             written_bytes=log.written_bytes,

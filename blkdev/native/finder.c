@@ -1,0 +1,228 @@
+/* Reading a record that is on the device. What it means: blkdev/reader.py. */
+#include "native.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+
+typedef struct {
+    PyObject_HEAD
+    Index *index;
+    PyObject *log;
+    unsigned long long salt, first_offset, segment_size, before_middle, after_offset;
+    unsigned int seed;
+    int descriptor, verify;
+} Finder;
+
+static PyObject *staged_name;
+
+#define SLOW Py_NewRef(Py_NotImplemented)
+
+/* 1: exactly one record has the key's fingerprint and it is not staged. 0: none has. -1: ask Python. */
+static int locate(Finder *self, PyObject *key, Slot *entry)
+{
+    if (!PyBytes_CheckExact(key) || PyBytes_GET_SIZE(key) > KEY_MAX || self->descriptor < 0)
+        return -1;
+    entry->fingerprint = fingerprint_of((const uint8_t *)PyBytes_AS_STRING(key),
+                                        PyBytes_GET_SIZE(key), self->salt);
+    const Shard *shard = &self->index->shards[entry->fingerprint >> SHARD_SHIFT];
+    Slot *slot = first_slot(shard, entry->fingerprint);
+    if (slot->fingerprint != entry->fingerprint)
+        return 0;
+    if (slot[1].fingerprint == entry->fingerprint)
+        return -1;
+    entry->location = slot->location;
+    PyObject *staged = PyObject_GetAttr(self->log, staged_name);
+    PyObject *location = PyLong_FromUnsignedLongLong(entry->location);
+    int is_staged = -1;
+    if (staged != NULL && location != NULL)
+        is_staged = PyDict_Contains(staged, location);
+    Py_XDECREF(staged);
+    Py_XDECREF(location);
+    if (is_staged < 0)
+        PyErr_Clear();
+    return is_staged == 0 ? 1 : -1;
+}
+
+/* Read into both parts without the interpreter's lock; 0 when the device does not give all. */
+static int read_parts(Finder *self, uint64_t location, uint64_t skip, struct iovec *parts, int count)
+{
+    uint64_t slot = location >> OFFSET_BITS & ((1 << SLOT_BITS) - 1), offset;
+    offset = (location & ((1 << OFFSET_BITS) - 1)) << 3;
+    offset += slot * self->segment_size + skip;
+    offset += slot < self->before_middle ? self->first_offset : self->after_offset;
+    ssize_t wanted = 0, got;
+    for (int part = 0; part < count; part++)
+        wanted += parts[part].iov_len;
+    Py_BEGIN_ALLOW_THREADS
+    do
+        got = preadv(self->descriptor, parts, count, (off_t)offset);
+    while (got < 0 && errno == EINTR);
+    Py_END_ALLOW_THREADS
+    return got == wanted;
+}
+
+/* Whether a header and key as read are those of this key's block. */
+static int confirms(const Finder *self, const uint8_t *head, PyObject *key)
+{
+    Py_ssize_t key_size = PyBytes_GET_SIZE(key);
+    uint16_t key_field;
+    memcpy(&key_field, head + 6, 2);
+    return head[4] == KIND_BLOCK && head[5] == 0 && key_field == key_size &&
+           memcmp(head + HEAD_SIZE, PyBytes_AS_STRING(key), key_size) == 0 &&
+           crc32_of(self->seed, head + 4, HEAD_SIZE - 4 + key_size) == load_u32(head);
+}
+
+static int still_there(const Finder *self, Slot entry)
+{
+    return find_slot(self->index, entry.fingerprint, entry.location) != NULL;
+}
+
+static PyObject *finder_value(Finder *self, PyObject *key)
+{
+    Slot entry;
+    uint8_t head[HEAD_SIZE + KEY_MAX];
+    int found = locate(self, key, &entry);
+    if (found == 0)
+        Py_RETURN_NONE;
+    Py_ssize_t head_size = found < 0 ? 0 : HEAD_SIZE + PyBytes_GET_SIZE(key);
+    Py_ssize_t room = found < 0 ? 0 : ((entry.location >> SIZE_SHIFT & SIZE_MASK) << 3) - head_size;
+    if (found < 0 || room < 0 || room > READ_MAX)
+        return SLOW;
+    PyObject *value = PyBytes_FromStringAndSize(NULL, room);
+    if (value == NULL)
+        return NULL;
+    uint8_t *content = (uint8_t *)PyBytes_AS_STRING(value);
+    struct iovec parts[2] = {{head, head_size}, {content, room}};
+    if (!read_parts(self, entry.location, 0, parts, 2) || !confirms(self, head, key) ||
+        load_u32(head + 8) > (uint32_t)room || !still_there(self, entry) ||
+        (self->verify && crc32_of(0, content, load_u32(head + 8)) != load_u32(head + 12))) {
+        Py_DECREF(value);
+        return SLOW;
+    }
+    if (load_u32(head + 8) != (uint32_t)room)
+        _PyBytes_Resize(&value, load_u32(head + 8));
+    return value;
+}
+
+static PyObject *finder_size(Finder *self, PyObject *key)
+{
+    Slot entry;
+    uint8_t head[HEAD_SIZE + KEY_MAX];
+    int found = locate(self, key, &entry);
+    if (found == 0)
+        Py_RETURN_NONE;
+    if (found < 0)
+        return SLOW;
+    struct iovec part = {head, HEAD_SIZE + PyBytes_GET_SIZE(key)};
+    if (!read_parts(self, entry.location, 0, &part, 1) || !confirms(self, head, key) ||
+        !still_there(self, entry))
+        return SLOW;
+    return PyLong_FromUnsignedLong(load_u32(head + 8));
+}
+
+/* Two reads: one that confirms the key, one of exactly what is wanted. Not checked against a sum. */
+static PyObject *finder_part(Finder *self, PyObject *const *args, Py_ssize_t given)
+{
+    Slot entry;
+    uint8_t head[HEAD_SIZE + KEY_MAX];
+    if (given != 3) {
+        PyErr_SetString(PyExc_TypeError, "key, start and length are wanted");
+        return NULL;
+    }
+    Py_ssize_t start = PyLong_AsSsize_t(args[1]), length = PyLong_AsSsize_t(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    int found = start < 0 || length < 0 ? -1 : locate(self, args[0], &entry);
+    if (found == 0)
+        Py_RETURN_NONE;
+    if (found < 0)
+        return SLOW;
+    struct iovec part = {head, HEAD_SIZE + PyBytes_GET_SIZE(args[0])};
+    if (!read_parts(self, entry.location, 0, &part, 1) || !confirms(self, head, args[0]))
+        return SLOW;
+    Py_ssize_t left = (Py_ssize_t)load_u32(head + 8) - start;
+    length = left < length ? (left > 0 ? left : 0) : length;
+    PyObject *value = PyBytes_FromStringAndSize(NULL, length);
+    if (value == NULL)
+        return NULL;
+    uint64_t skip = part.iov_len + start;
+    part = (struct iovec){PyBytes_AS_STRING(value), length};
+    if ((length && !read_parts(self, entry.location, skip, &part, 1)) ||
+        !still_there(self, entry)) {
+        Py_DECREF(value);
+        return SLOW;
+    }
+    return value;
+}
+
+static PyObject *finder_close(Finder *self, PyObject *unused)
+{
+    self->descriptor = -1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *finder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *index, *log;
+    Finder *self = (Finder *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    if (!PyArg_ParseTuple(args, "O!OipKIKKKK", &IndexType, &index, &log, &self->descriptor,
+                          &self->verify, &self->salt, &self->seed, &self->first_offset,
+                          &self->segment_size, &self->before_middle, &self->after_offset)) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->index = (Index *)Py_NewRef(index);
+    self->log = Py_NewRef(log);
+    return (PyObject *)self;
+}
+
+static int finder_traverse(Finder *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->log);
+    Py_VISIT(self->index);
+    return 0;
+}
+
+static int finder_clear(Finder *self)
+{
+    Py_CLEAR(self->log);
+    Py_CLEAR(self->index);
+    self->descriptor = -1;
+    return 0;
+}
+
+static void finder_dealloc(Finder *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    finder_clear(self);
+    type->tp_free((PyObject *)self);
+}
+
+static PyMethodDef finder_methods[] = {
+    {"value", (PyCFunction)finder_value, METH_O, "The value, None, or NotImplemented."},
+    {"size", (PyCFunction)finder_size, METH_O, "The value's size, None, or NotImplemented."},
+    {"part", (PyCFunction)(void (*)(void))finder_part, METH_FASTCALL, "Part of the value, likewise."},
+    {"close", (PyCFunction)finder_close, METH_NOARGS, "Answer NotImplemented from now on."},
+    {NULL},
+};
+
+PyTypeObject FinderType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "blkdev._native.Finder",
+    .tp_doc = "Reads records of one store; see blkdev/reader.py.",
+    .tp_basicsize = sizeof(Finder),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = finder_new,
+    .tp_traverse = (traverseproc)finder_traverse,
+    .tp_clear = (inquiry)finder_clear,
+    .tp_dealloc = (destructor)finder_dealloc,
+    .tp_methods = finder_methods,
+};
+
+int prepare_finder(void)
+{
+    staged_name = PyUnicode_InternFromString("staged");
+    return staged_name == NULL ? -1 : PyType_Ready(&FinderType);
+}

@@ -1,0 +1,43 @@
+/* The module. */
+#include "native.h"
+
+static PyObject *fingerprint(PyObject *module, PyObject *args)
+{
+    const char *key;
+    Py_ssize_t length;
+    unsigned long long salt;
+    if (!PyArg_ParseTuple(args, "y#K", &key, &length, &salt))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(fingerprint_of((const uint8_t *)key, length, salt));
+}
+
+static PyMethodDef module_methods[] = {
+    {"fingerprint_of", fingerprint, METH_VARARGS, "64 bits of a key; see blkdev/index.py."},
+    {"guard", guard, METH_VARARGS, "Survive read errors in this range of memory."},
+    {"unguard", unguard, METH_O, "Forget the range that starts here, before it is unmapped."},
+    {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
+    {"stage", stage, METH_VARARGS, "Stage new small blocks; see blkdev/log.py."},
+    {NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "blkdev._native", "The engine's inner loops.", -1, module_methods,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    const uint16_t one = 1;
+    if (*(const uint8_t *)&one != 1) {
+        PyErr_SetString(PyExc_ImportError, "for little-endian machines only");
+        return NULL;
+    }
+    make_crc_table();
+    PyObject *made = PyModule_Create(&module);
+    if (made == NULL || PyType_Ready(&IndexType) < 0 || prepare_finder() < 0 ||
+        PyModule_AddObjectRef(made, "Index", (PyObject *)&IndexType) < 0 ||
+        PyModule_AddObjectRef(made, "Finder", (PyObject *)&FinderType) < 0) {
+        Py_XDECREF(made);
+        return NULL;
+    }
+    return made;
+}
