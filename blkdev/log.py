@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -32,6 +32,8 @@ from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_sum
 
 STAGED_SIZE_MAX_BYTES = 4 << 20
 _COPIED_VALUE_MAX_BYTES = 32 << 10
+_BATCH_SIZE_BYTES = 1 << 20
+_BATCH_COUNT = 256
 
 DATA = 2
 """Rights to the last free segments, as the number that must stay free: for values,"""
@@ -52,6 +54,29 @@ else:
         native_stage = None
 
 
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists, none of which holds many bytes; a list is taken as it is.
+
+    What came before an error of `items` is handed out first.
+    """
+    if isinstance(items, list):
+        yield items
+        return
+    batch: list[Item] = []
+    size_bytes = 0
+    try:
+        for item in items:
+            batch.append(item)
+            size_bytes += len(item[1])
+            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        yield batch
+        raise
+    yield batch
+
+
 class Draft(NamedTuple):
     """A record to append. `value` must not change until the log has written it. A copy keeps its
     record's `sequence`, and a block's copy says where it was (`moved_from`).
@@ -66,15 +91,17 @@ class Draft(NamedTuple):
     moved_from: int = 0
 
 
-def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> Draft:
-    """The record that kills these, given as location -> fingerprint."""
-    value = b"".join(
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> list[Draft]:
+    """Records that delete what is at these locations (location -> fingerprint)."""
+    packed = [
         fmt.TOMBSTONE.struct.pack(
             fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
         )
         for location, fingerprint in dead.items()
-    )
-    return Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value))
+    ]
+    most = fmt.TOMBSTONES_PER_RECORD_MAX
+    values = [b"".join(packed[at : at + most]) for at in range(0, len(packed), most)]
+    return [Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)) for value in values]
 
 
 class Tail(NamedTuple):

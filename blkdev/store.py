@@ -22,12 +22,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from zlib import crc32
 
+from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev import superblock
-from blkdev.batch import Batch, Changes
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
+from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
@@ -45,15 +45,12 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Item, Log, tombstones_of
+from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
-from blkdev.signature import refuse_foreign
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_BATCH_SIZE_BYTES = 1 << 20
-_BATCH_COUNT = 256
 
 
 class Store:
@@ -195,13 +192,13 @@ class Store:
         """
         self._check_open(writing=True)
         new = 0
-        for batch in _batches(items):
+        for run in batches(items):
             at = 0
-            while at < len(batch):
-                at, staged = self._log.append_plain(batch, at)
+            while at < len(run):
+                at, staged = self._log.append_plain(run, at)
                 new += staged
-                if at < len(batch):
-                    new += self._put_one(*batch[at])
+                if at < len(run):
+                    new += self._put_one(*run[at])
                     at += 1
         return new
 
@@ -224,7 +221,7 @@ class Store:
                     return 0
                 # What is there is damaged: it dies with the good copy's coming, in one group.
                 dead = self._dead([draft.key], None)
-                drafts = (tombstones_of(dead, self._catalog), draft) if dead else drafts
+                drafts = (*tombstones_of(dead, self._catalog), draft)
             self._log.append(drafts, DATA)
             return 1
 
@@ -307,7 +304,7 @@ class Store:
         with self._log.write_lock:
             dead = self._dead(keys, before)
             if dead:
-                self._log.append((tombstones_of(dead, self._catalog),), RELEASE)
+                self._log.append(tombstones_of(dead, self._catalog), RELEASE)
             return len(dead)
 
     def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
@@ -320,16 +317,23 @@ class Store:
                     dead[location] = fingerprint
         return dead
 
-    def apply(self, changes: Changes) -> None:
-        """Put, replace and delete (None) together: after a crash all changes are there or none, and
-        readers never miss a replaced key. What is there already writes nothing. For how much at
-        once see `batch.batch_size_max_bytes`. Visible at once, durable after `commit`.
+    def apply(self, changes: batch.Changes) -> None:
+        """Put, replace and delete (None) together: after a crash all changes are there or none,
+        and readers never see a replaced key missing. A value that is there writes nothing.
 
-        Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+        One batch costs at most `batch.batch_size_max_bytes`. Visible at once, durable after
+        `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-        batch = Batch(changes, self._volume, self._catalog, self._log, self._reader)
-        self._with_room(batch.write, batch.right)
+        salt = self._volume.index_salt
+        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
+        right = DATA if any(blocks.values()) else RELEASE
+        self._with_room(lambda: self._apply(blocks, salt, right), right)
+
+    def _apply(self, blocks: Mapping[bytes, Draft | None], salt: int, right: int) -> int:
+        with self._log.write_lock:
+            drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
+            return self._log.append(drafts, right) if drafts else 0
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -346,8 +350,8 @@ class Store:
 
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are, those of unreadable records are. Those replaced are listed. Takes 16 bytes
-        of memory per key while it runs.
+        added later are, those replaced are listed; those of unreadable records are missing. Takes
+        16 bytes of memory per key while it runs.
         """
         log, catalog = self._log, self._catalog
         by_slot: dict[int, array[int]] = {}
@@ -484,29 +488,6 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists, none of which holds many bytes; a list is taken as it is.
-
-    What came before an error of `items` is handed out first.
-    """
-    if isinstance(items, list):
-        yield items
-        return
-    batch: list[Item] = []
-    size_bytes = 0
-    try:
-        for item in items:
-            batch.append(item)
-            size_bytes += len(item[1])
-            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
-                yield batch
-                batch, size_bytes = [], 0
-    except Exception:
-        yield batch
-        raise
-    yield batch
 
 
 def _boot_id() -> bytes:

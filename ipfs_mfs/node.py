@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blkdev import superblock as superblocks
+from blkdev.care.signature import refuse_foreign
 from blkdev.device import open_device
 from blkdev.device_file import FileDevice
 from blkdev.errors import DeviceReadOnly
-from blkdev.signature import refuse_foreign
 from blkdev.store import Store
 from ipfs_mfs import __version__, address, api, care, checking, content, owner
 from ipfs_mfs.config import Config

@@ -216,9 +216,8 @@ class Repairer:
                     fingerprint, location = found.entry(self._volume.index_salt)
                     if not self._catalog.index.has(fingerprint, location):
                         dead[location] = fingerprint
-            for first in range(0, len(dead), fmt.TOMBSTONES_PER_RECORD_MAX):
-                batch = list(dead.items())[first : first + fmt.TOMBSTONES_PER_RECORD_MAX]
-                self._append(tombstones_of(dict(batch), self._catalog))
+            for draft in tombstones_of(dead, self._catalog):
+                self._append(draft)
 
     def _append(self, draft: Draft) -> None:
         self._with_room(lambda: self._log.append((draft,), COMPACTION))

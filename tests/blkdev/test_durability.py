@@ -100,6 +100,31 @@ def test_uncommitted_records_are_lost_whole_by_a_power_cut_and_committed_ones_ke
     assert contents(Store.open(copied(device))) == dict(blocks(0, 40))
 
 
+@pytest.mark.parametrize("followed", [True, False], ids=["by another segment", "by nothing"])
+def test_torn_seal_is_written_again_and_the_segment_can_be_compacted(followed):
+    """The footer arrived, the beginning of its summary did not: nothing had been synced."""
+    store, device = new_store()
+    items = blocks(0, 300)
+    put(store, items)
+    store.write_out()
+    end = store.geometry.segment_offset(0) + store.geometry.segment_size_bytes
+    image = copied(device)
+    page = image.pages[end // PAGE_SIZE_BYTES - 1]
+    image.pages[end // PAGE_SIZE_BYTES - 1] = bytes(PAGE_SIZE_BYTES - 512) + page[-512:]
+    if not followed:
+        image.discard(end, 4 * SMALL_SEGMENT_BYTES)
+    store = Store.open(image)
+    assert_sound(store)
+    kept = items[:50]
+    assert_holds(store, kept)
+    store.delete_many({key for key, _ in items} - {key for key, _ in kept})
+    put(store, blocks(1000, 300))
+    freed = store.compact()
+    assert freed.segments_freed and not freed.damaged_segments
+    assert_holds(store, kept)
+    assert_sound(store)
+
+
 def test_staged_records_survive_a_kill_only_after_write_out():
     store, device = new_store()
     put(store, blocks(0, 5))
