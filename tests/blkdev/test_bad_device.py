@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from blkdev import signature, superblock
+from blkdev import superblock
+from blkdev.care import signature
 from blkdev.device import RamDevice, open_device
 from blkdev.device_file import BlockDevice, FileDevice
 from blkdev.errors import (

@@ -124,6 +124,7 @@ CALLS: tuple[tuple[str, Callable[[Life], object]], ...] = (
     ("keys", lambda life: life.read(set(life.store.keys()) - set(VALUES), set())),
     ("check", Life.check),
     ("condemn", lambda life: life.store.condemn(b"none")),
+    ("apply", lambda life: life.store.apply({})),
     ("scrub", lambda life: life.store.scrub()),
     ("repair", lambda life: life.store.repair()),
     ("position", lambda life: life.store.position()),
