@@ -33,8 +33,8 @@ class Contestant(Protocol):
     def put(self) -> Timed:
         """All blocks, batch by batch, durable after each."""
 
-    def get(self, order: Sequence[int]) -> Timed:
-        """The values of these blocks, by number."""
+    def get(self, order: Sequence[int], *, each: bool = False) -> Timed:
+        """The values of these blocks, by number; `each` times every one by itself."""
 
     def has(self, order: Sequence[int], *, absent: bool = False) -> Timed:
         """Whether these blocks are there; `absent` asks for as many that are not."""
@@ -67,10 +67,13 @@ class InProcess:
             done = _and(done, len(batch), started)
         return done
 
-    def get(self, order: Sequence[int]) -> Timed:
+    def get(self, order: Sequence[int], *, each: bool = False) -> Timed:
         keys = self._keys(order)
-        get = self.store.get
-        started = time.perf_counter()
+        get, clock = self.store.get, time.perf_counter
+        if each:
+            times = [(clock(), get(key), clock()) for key in keys]
+            return Timed(len(keys), [ended - began for began, _, ended in times])
+        started = clock()
         for key in keys:
             get(key)
         return _and(Timed(0, []), len(keys), started)
@@ -120,6 +123,8 @@ class Contest:
         self.contestants: dict[str, Contestant] = {}
         self.devices: dict[str, str] = {}
         """Paths of their block devices; none where there are no loop devices."""
+        self.stored: set[Blocks] = set()
+        """What every contestant has, noted by who put it."""
         self._folders: dict[str, Path] = {}
         with ExitStack() as undo:
             for name in names or [*stores(), *go_contestants()]:

@@ -23,6 +23,7 @@ def run_through(contestant):
     put = contestant.put()
     assert (put.amount, len(put.seconds)) == (12, 3)
     assert contestant.get([0, 11, 0]).amount == 3
+    assert len(contestant.get([0, 11, 0], each=True).seconds) == 3
     assert contestant.has(range(12)).amount == 12
     contestant.reopen()
     assert contestant.get(range(12)).amount == 12
