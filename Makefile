@@ -3,10 +3,10 @@
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 DOCUMENT_TESTS = $(shell grep -lr --include='test_*.py' 'document\|format_doc' tests/*/)
-PACKAGES := ipld blkdev repo mfs pinning fusefs csi ipfs_mfs
+PACKAGES := ipld blkdev datastore repo mfs pinning fusefs csi ipfs_mfs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test mount umount test test-quick test-peers test-fresh check format \
+.PHONY: help setup setup-test mount umount test test-quick test-peers test-fresh soak check format \
 	bench bench-growth peers proto lock
 
 help:  ## Show this list
@@ -35,10 +35,13 @@ test-quick: setup-test  ## Run the tests that take no time and need nothing: und
 
 test-peers: setup-test peers  ## Run the tests that take minutes or need other programs
 	IPFS_MFS_PURE=1 $(PYTEST) -q -n 2 -m "not long" tests/blkdev tests/crash tests/repo
-	$(PYTEST) -m "needs_peers or needs_node or long"
+	$(PYTEST) -n 2 -m "needs_peers or needs_node or long"
 
 test-fresh:  ## Prove in a bare Debian root that nothing is missing from the set-up (root only)
 	deploy/fresh/run.sh
+
+soak: setup-test  ## Random operations with random kills: 30 minutes, or SOAK_MINUTES
+	$(PYTHON) -m tests.soak.soak
 
 check: setup-test  ## Check format, lint, types, layers, generated code and tidiness
 	.venv/bin/ruff format --check .

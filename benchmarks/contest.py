@@ -16,10 +16,10 @@ from typing import Protocol
 from benchmarks import counters
 from benchmarks.counters import Counters
 from benchmarks.race import Timed
-from benchmarks.rivals import datastores
-from benchmarks.rivals.datastores import GoDatastore
+from benchmarks.rivals import go_datastores
 from benchmarks.rivals.devices import Ext4, LoopDevice, can_loop
-from benchmarks.rivals.stores import Blkdev, KeyValueStore, stores
+from benchmarks.rivals.go_datastores import GoDatastore
+from benchmarks.rivals.stores import STORES, Blkdev, KeyValueStore
 from benchmarks.workloads import Blocks, absent_key
 
 OWN = "blkdev"
@@ -127,7 +127,7 @@ class Contest:
         """What every contestant has, noted by who put it."""
         self._folders: dict[str, Path] = {}
         with ExitStack() as undo:
-            for name in names or [*stores(), *go_contestants()]:
+            for name in names or [*STORES, *go_contestants()]:
                 place = folder / name.replace(", ", "-").replace(" ", "-")
                 place.mkdir(parents=True)
                 undo.callback(shutil.rmtree, place)
@@ -145,11 +145,11 @@ class Contest:
             self.devices[name] = disk.path
         where = place if disk is None else Path(disk.path) if name == OWN else disk.folder
         self._folders[name] = where
-        if name in datastores.KINDS:
-            kind, synced = datastores.KINDS[name]
+        if name in go_datastores.KINDS:
+            kind, synced = go_datastores.KINDS[name]
             self.contestants[name] = GoDatastore(kind, where, synced=synced)
         else:
-            self.contestants[name] = InProcess(stores()[name](where))
+            self.contestants[name] = InProcess(STORES[name](where))
         undo.callback(self.contestants[name].close)
         if isinstance(disk, LoopDevice):
             # Making the store discarded the device.
@@ -185,4 +185,4 @@ class Contest:
 
 def go_contestants() -> list[str]:
     """Kubo's datastores, where `make peers` has built them."""
-    return list(datastores.KINDS) if datastores.program().exists() else []
+    return list(go_datastores.KINDS) if go_datastores.program().exists() else []

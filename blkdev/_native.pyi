@@ -3,6 +3,11 @@
 from blkdev.format import BytesLike
 
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
+def guard(address: int, length: int, /) -> bool:
+    """Turn read errors in this range of memory into zeros and a count."""
+
+def unguard(address: int, /) -> None: ...
+def fault_count() -> int: ...
 def stage(
     index: object,
     staged: dict[int, tuple[bytes, bytes | memoryview]],
@@ -56,5 +61,8 @@ class Finder:
 
     def size(self, key: bytes, /) -> int | None:
         """The value's size, otherwise as `value`."""
+
+    def part(self, key: bytes, start: int, length: int, /) -> bytes | None:
+        """Part of the value, otherwise as `value`."""
 
     def close(self) -> None: ...

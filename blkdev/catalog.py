@@ -10,6 +10,11 @@ Invariants
 - A tombstone names one physical record. It may go only after that record's segment was freed.
 - A name's removal may go only when no other record of that name is in any segment in use.
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
+- `damaged` are locations of records whose values were found rotten: they stay in the index, so that
+  their keys are damaged and not missing, until they are put again or deleted.
+- `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
+- Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
+  or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
 """
 
@@ -71,11 +76,15 @@ class Catalog:
         self.streams: dict[int, Stream] = {}
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
+        self.withheld: list[int] = []
+        self._withheld_from = fmt.SEGMENT_COUNT_MAX
         self.live_bytes = 0
         self.used_bytes = 0
         self.name_count = 0
         self.journal_record_count = 0
         self.pins: Counter[int] = Counter()
+        self.damaged: set[int] = set()
+        self.bad_slots: dict[int, bool] = {}
 
     def open_segment(self, slot: int, sequence: int, end: int) -> Segment:
         segment = Segment(slot, sequence, end)
@@ -100,6 +109,24 @@ class Catalog:
                 self._count(self.by_sequence[holder], -count * fmt.TOMBSTONE.size_bytes)
         for holders in self.tombstones.values():
             holders.pop(segment.sequence, None)
+        self.damaged = {at for at in self.damaged if fmt.location_slot(at) != segment.slot}
+
+    def release(self, slots: Iterable[int]) -> None:
+        """These slots hold nothing any more, durably."""
+        for slot in slots:
+            (self.free if slot < self._withheld_from else self.withheld).append(slot)
+
+    def withhold(self, first_slot: int) -> None:
+        """From now on no slot from `first_slot` on is used again."""
+        self._withheld_from = first_slot
+        free, self.free = self.free, deque()
+        self.release(free)
+
+    def end_withholding(self, slot_count: int) -> None:
+        """Slots up to `slot_count` are usable again; those beyond are no longer there."""
+        withheld, self.withheld = self.withheld, []
+        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self.release(slot for slot in withheld if slot < slot_count)
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes
@@ -121,6 +148,16 @@ class Catalog:
             self.index.add(fingerprint, location)
         self._count_at(location, 1)
 
+    def drop_block(self, fingerprint: int, location: int) -> None:
+        """The record at `location` is dead, if it was alive."""
+        if self.index.remove(fingerprint, location):
+            self._count_at(location, -1)
+
+    def drop_journal_record(self, stream: int, sequence: int) -> None:
+        """That record is lost; those before and after it stay."""
+        self._count_at(self.streams[stream].records.pop(sequence), -1)
+        self.journal_record_count -= 1
+
     def enter(self, kind: int, key: bytes, value: BytesLike, sequence: int, location: int) -> None:
         """A record other than a block is in the log at `location`."""
         if kind == fmt.KIND_TOMBSTONES:
@@ -134,10 +171,12 @@ class Catalog:
             self._add_trim(int.from_bytes(key, "little"), position, sequence, location)
 
     def is_current(self, kind: int, key: bytes, sequence: int, location: int) -> bool:
-        """Whether a record other than a block or tombstones is alive."""
+        """Whether a record other than a block or tombstones is alive. One that recovery met in a
+        damaged group and left out is not.
+        """
         if kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
-            return self.names[key].location == location
-        stream = self.streams[int.from_bytes(key, "little")]
+            return key in self.names and self.names[key].location == location
+        stream = self.streams.get(int.from_bytes(key, "little"), Stream())
         if kind == fmt.KIND_JOURNAL_TRIM:
             return stream.trim_location == location
         return stream.records.get(sequence) == location
@@ -149,8 +188,7 @@ class Catalog:
             segment = self.by_sequence.get(target)
             if segment is None or segment.slot != fmt.location_slot(dead):
                 continue
-            if self.index.remove(fingerprint, dead):
-                self._count_at(dead, -1)
+            self.drop_block(fingerprint, dead)
             holders = self.tombstones.setdefault(target, {})
             holders[holder.sequence] = holders.get(holder.sequence, 0) + 1
             self._count(holder, fmt.TOMBSTONE.size_bytes)
@@ -171,12 +209,15 @@ class Catalog:
         self._count_at(location, 1)
 
     def drop_name_records(self, names: Iterable[bytes]) -> None:
-        """These records' segment is freed; a removal that outlived its cause goes with them."""
+        """These records' segment is freed; a removal that outlived its cause goes with them. More
+        may be freed than were counted, when recovery left out a damaged group.
+        """
         for name in names:
-            entry = self.names[name]
-            entry.copies -= 1
-            if not entry.copies:
-                del self.names[name]
+            entry = self.names.get(name)
+            if entry is not None:
+                entry.copies -= 1
+                if entry.removed and entry.copies <= 0:
+                    del self.names[name]
 
     def _add_journal(self, stream_number: int, sequence: int, location: int) -> None:
         stream = self.streams.setdefault(stream_number, Stream())
@@ -199,8 +240,7 @@ class Catalog:
         stream.trim_sequence, stream.trim_location = sequence, location
         stream.trimmed_to = max(stream.trimmed_to, position)
         for at in [at for at in stream.records if at <= position]:
-            self._count_at(stream.records.pop(at), -1)
-            self.journal_record_count -= 1
+            self.drop_journal_record(stream_number, at)
 
     def live_locations(self) -> Iterator[int]:
         """Locations of all live records other than tombstones; what a full scan must agree to."""
@@ -212,6 +252,5 @@ class Catalog:
                 yield stream.trim_location
 
     def candidates(self, before_sequence: int) -> list[Segment]:
-        """Sealed segments older than `before_sequence`: interrupted ones first, then emptiest."""
-        found = [s for s in self.segments.values() if s.sealed and s.sequence < before_sequence]
-        return sorted(found, key=lambda s: (not s.copied, s.live_bytes, s.sequence))
+        """Sealed segments older than `before_sequence`."""
+        return [s for s in self.segments.values() if s.sealed and s.sequence < before_sequence]

@@ -15,13 +15,15 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from struct import Struct, error
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
+from blkdev.care.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.index import Index
 from blkdev.log import DATA, Log
@@ -109,27 +111,49 @@ def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
     slots = tuple(number for (number,) in _SLOT.iter_unpack(listed))
     if not slots or max(slots) >= geometry.segment_count:
         return None
+    # Views, because with millions of keys it is as large as the index itself.
+    faults = volume.device.fault_count
     sizes = [min(room, length - number * room) for number in range(len(slots))]
-    parts = [volume.try_read(at, page, size) for at, size in zip(slots, sizes, strict=True)]
-    stream = b"".join(parts)[head_size:]
-    if crc32(stream) != head.body_checksum:
-        return None
     try:
-        return _decode(head, slots, _Cursor(memoryview(stream)[listed_size:]))
+        parts = [volume.view(at, page, size) for at, size in zip(slots, sizes, strict=True)]
+    except OSError:
+        return None
+    body = _Cursor(parts)
+    body.take(head_size)
+    if body.checksum() != head.body_checksum:
+        return None
+    body.take(listed_size)
+    try:
+        loaded = _decode(head, slots, body)
     except (ValueError, IndexError, error):
         # Whole, and yet nonsense: somebody made it. The log knows better.
         return None
+    return loaded if volume.device.fault_count == faults else None
 
 
 class _Cursor:
-    """Takes a checksummed body apart from front to back."""
+    """Takes a stream apart from front to back; what crosses parts is joined."""
 
-    def __init__(self, body: memoryview) -> None:
-        self._left = body
+    def __init__(self, parts: list[memoryview]) -> None:
+        self._left = deque(parts)
+
+    def checksum(self) -> int:
+        """Of all that is left."""
+        checksum = 0
+        for part in self._left:
+            checksum = crc32(part, checksum)
+        return checksum
 
     def take(self, size_bytes: int) -> memoryview:
-        taken, self._left = self._left[:size_bytes], self._left[size_bytes:]
-        return taken
+        """As many bytes, fewer only at the end."""
+        taken: list[memoryview] = []
+        while size_bytes and self._left:
+            part = self._left.popleft()
+            taken.append(part[:size_bytes])
+            if len(part) > size_bytes:
+                self._left.appendleft(part[size_bytes:])
+            size_bytes -= len(taken[-1])
+        return taken[0] if len(taken) == 1 else memoryview(b"".join(taken))
 
     def rows(self, layout: fmt.Layout, count: int) -> Iterator[fmt.Row]:
         """One by one, so that what follows a row can be taken before the next."""
@@ -169,6 +193,22 @@ def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
     return Loaded(head, catalog, slots, body.slots(head.tail_entries))
 
 
+def _pieces(parts: Iterable[fmt.BytesLike], size_bytes: int) -> Iterator[bytes]:
+    """The same bytes in pieces of one size, the last one shorter."""
+    piece = bytearray()
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            room = size_bytes - len(piece)
+            piece += left[:room]
+            left = left[room:]
+            if len(piece) == size_bytes:
+                yield bytes(piece)
+                piece = bytearray()
+    if piece:
+        yield bytes(piece)
+
+
 class Checkpointer:
     """Writes and drops checkpoints of one open store. The caller holds the maintenance lock."""
 
@@ -189,8 +229,14 @@ class Checkpointer:
         self._log_bytes_then = -replayed_bytes
 
     @property
-    def segment_count(self) -> int:
-        return len(self._slots)
+    def slots(self) -> tuple[int, ...]:
+        """Slots of the checkpoint that the superblock names."""
+        return self._slots
+
+    @property
+    def block(self) -> fmt.Row:
+        """The superblock as it was written last."""
+        return self._block
 
     def is_due(self) -> bool:
         """Whether a replay from the last one would take long enough to pay for another, and
@@ -208,7 +254,8 @@ class Checkpointer:
 
     def update_superblock(self, **changes: Any) -> None:
         """Rewrite all copies with these fields changed, durably. Raises StoreReadOnly."""
-        changed = self._block._replace(**changes)
+        changes["durable_group"] = self._log.durable_group
+        changed = with_bad_slots(self._block._replace(**changes), self._catalog.bad_slots)
         self._block = self._log.guarded(lambda: superblock.store(self._volume.device, changed))
 
     def write(self) -> bool:
@@ -229,11 +276,10 @@ class Checkpointer:
         for part in body:
             checksum = crc32(part, checksum)
         head = head._replace(slot_count=needed, body_checksum=checksum)
-        stream = b"".join([fmt.CHECKPOINT_HEAD.seal(head, volume.seed), listed, *body])
+        stream: list[fmt.BytesLike] = [fmt.CHECKPOINT_HEAD.seal(head, volume.seed), listed, *body]
         room = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
-        for number, slot in enumerate(slots):
-            part = stream[number * room : (number + 1) * room]
-            padded = part.ljust(fmt.aligned(len(part)), b"\0")
+        for slot, piece in zip(slots, _pieces(stream, room), strict=True):
+            padded = piece.ljust(fmt.aligned(len(piece)), b"\0")
             log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [padded])
         log.sync()
         self._point_at(slots, sequence)
@@ -253,11 +299,11 @@ class Checkpointer:
         return head, body
 
     def drop(self) -> None:
-        """Make the store do without a checkpoint, durably."""
+        """Make the store do without a checkpoint, durably. The next one is due when it was: a
+        store that frees segments all the time would else write one for each of them.
+        """
         if self._slots:
             self._point_at([], 0)
-        # The next one is due as if this had never been.
-        self._log_bytes_then = 0
 
     def _point_at(self, slots: list[int], sequence: int) -> None:
         old, self._slots = self._slots, tuple(slots)
@@ -266,4 +312,4 @@ class Checkpointer:
         if old:
             self._log.wipe(old)
             with self._log.write_lock, self._log.state_lock:
-                self._catalog.free.extend(old)
+                self._catalog.release(old)

@@ -3,11 +3,14 @@
     StoreError
     +-- RequestError            your request: the store is fine, ask for something else
     |   +-- KeyNotFound         no such key (also a KeyError)
+    |   +-- NoSuchPlace         no segment of that number, or none at that device offset
     |   +-- KeyTooLarge         key, name or label longer than the format allows, or empty
     |   +-- ValueTooLarge       value larger than one record of this store may be
     |   +-- StoreFull           no room left: delete, compact, or use a larger device
     |   +-- StoreReadOnly       opened read-only, or latched read-only after a failed write or sync
     |   +-- StoreClosed         the store was closed
+    |   +-- StoreBusy           a resize is running, or open views keep what it must move
+    |   +-- SizeTooSmall        what is stored does not fit into the wanted size
     +-- DeviceError             your device: it cannot be used as asked
     |   +-- NotAStore           no superblock of ours on it
     |   +-- StoreExists         format would destroy a store
@@ -18,7 +21,8 @@
     |   +-- DeviceReadOnly      the device or its permissions refuse writing
     |   +-- InvalidGeometry     segment size or the like outside the format's limits
     +-- StoreDamaged            your data: bytes on the device are not what was written
-        +-- SuperblockDamaged   every copy of the superblock is bad
+        +-- SuperblockDamaged   every copy of the superblock is bad or unreadable
+        +-- SegmentDamaged      a segment that has to be moved cannot be read
         +-- BlockDamaged        one record (.key, .offset)
 
 Anything else that escapes the engine (AssertionError, TypeError, struct.error) is our bug.
@@ -47,6 +51,10 @@ class KeyNotFound(RequestError, KeyError):
         return str(self.args[0])
 
 
+class NoSuchPlace(RequestError):
+    """The store has no segment of that number, or none at that device offset."""
+
+
 class KeyTooLarge(RequestError):
     """A key, name or label is empty or longer than the format allows."""
 
@@ -71,6 +79,14 @@ class StoreClosed(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the store is closed (open it again)")
+
+
+class StoreBusy(RequestError):
+    """Another resize is running, or open views keep what this one must move."""
+
+
+class SizeTooSmall(RequestError):
+    """What is stored, or any store at all, does not fit into the wanted size."""
 
 
 class DeviceError(StoreError):
@@ -129,7 +145,11 @@ class StoreDamaged(StoreError):
 
 
 class SuperblockDamaged(StoreDamaged):
-    """There was a store here, and no copy of its superblock is whole."""
+    """There was a store here, and no copy of its superblock is whole; or none can be read."""
+
+
+class SegmentDamaged(StoreDamaged):
+    """A segment that has to be moved holds a live record that cannot be read."""
 
 
 class BlockDamaged(StoreDamaged):

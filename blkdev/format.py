@@ -36,10 +36,13 @@ NAME_SIZE_MAX_BYTES: Final = 1024
 NAME_VALUE_SIZE_MAX_BYTES: Final = 64 << 10
 LABEL_SIZE_MAX_BYTES: Final = 64
 TOMBSTONES_PER_RECORD_MAX: Final = 1024
+BAD_SLOTS_MAX: Final = 512
 
+FEATURE_RETIRED: Final = 1 << 0
+"""Incompatible: what a retired segment holds must not be read as part of the log."""
 FEATURES_COMPATIBLE: Final = 0
 FEATURES_READ_ONLY: Final = 0
-FEATURES_INCOMPATIBLE: Final = 0
+FEATURES_INCOMPATIBLE: Final = FEATURE_RETIRED
 """Feature bits this version knows. An unknown compatible bit is ignored, an unknown read-only bit
 forbids writing, an unknown incompatible bit forbids opening."""
 
@@ -63,6 +66,8 @@ KINDS: Final = frozenset(range(KIND_BLOCK, KIND_JOURNAL_TRIM + 1))
 
 TRANSFORM_NONE: Final = 0
 NO_SLOT: Final = 0xFFFF_FFFF
+BAD_RETIRED: Final = 1 << 31
+"""Marks an entry of `bad_slots` whose segment is out of use for good."""
 NO_FINGERPRINT: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 OFFSET_BITS: Final = 23
@@ -154,7 +159,8 @@ SUPERBLOCK: Final = CheckedLayout(
     "Q features_compatible, Q features_read_only, Q features_incompatible, Q device_size_bytes, "
     "I segment_size_bytes, I segment_count, I segments_before_middle, I epoch, Q middle_offset, "
     "Q end_offset, B clean, B copy, I checkpoint_slot, Q checkpoint_sequence, Q index_salt, "
-    "16s boot_id, Q created_ns, 64s label, 3818s reserved",
+    "16s boot_id, Q created_ns, 64s label, I bad_count, 2048s bad_slots, Q scrubbed_to, "
+    "Q scrubbed_ns, Q durable_group, 1742s reserved",
 )  # fmt: skip
 """What a store is: identity, geometry, features, and where recovery starts."""
 
@@ -233,7 +239,7 @@ assert sys.byteorder == "little", "the index image is used as it lies in memory"
 assert SUPERBLOCK.size_bytes == PAGE_SIZE_BYTES
 assert RECORD_SIZE_MAX_BYTES < RECORD_UNIT_BYTES << SIZE_BITS
 assert SEGMENT_SIZE_MAX_BYTES <= RECORD_UNIT_BYTES << OFFSET_BITS
-assert SEGMENT_COUNT_MAX < 1 << SLOT_BITS
+assert SEGMENT_COUNT_MAX < 1 << SLOT_BITS <= BAD_RETIRED
 assert OTHER_KIND == 1 << 63
 assert ERASE_UNIT_SIZE_BYTES % PAGE_SIZE_BYTES == 0
 assert TOMBSTONES_PER_RECORD_MAX * TOMBSTONE.size_bytes <= SEGMENT_SIZE_MIN_BYTES // 2

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -32,6 +32,8 @@ from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_sum
 
 STAGED_SIZE_MAX_BYTES = 4 << 20
 _COPIED_VALUE_MAX_BYTES = 32 << 10
+_BATCH_SIZE_BYTES = 1 << 20
+_BATCH_COUNT = 256
 
 DATA = 2
 """Rights to the last free segments, as the number that must stay free: for values,"""
@@ -52,6 +54,29 @@ else:
         native_stage = None
 
 
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists, none of which holds many bytes; a list is taken as it is.
+
+    What came before an error of `items` is handed out first.
+    """
+    if isinstance(items, list):
+        yield items
+        return
+    batch: list[Item] = []
+    size_bytes = 0
+    try:
+        for item in items:
+            batch.append(item)
+            size_bytes += len(item[1])
+            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        yield batch
+        raise
+    yield batch
+
+
 class Draft(NamedTuple):
     """A record to append. `value` must not change until the log has written it. A copy keeps its
     record's `sequence`, and a block's copy says where it was (`moved_from`).
@@ -64,6 +89,19 @@ class Draft(NamedTuple):
     fingerprint: int = fmt.NO_FINGERPRINT
     sequence: int = -1
     moved_from: int = 0
+
+
+def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> list[Draft]:
+    """Records that delete what is at these locations (location -> fingerprint)."""
+    packed = [
+        fmt.TOMBSTONE.struct.pack(
+            fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
+        )
+        for location, fingerprint in dead.items()
+    ]
+    most = fmt.TOMBSTONES_PER_RECORD_MAX
+    values = [b"".join(packed[at : at + most]) for at in range(0, len(packed), most)]
+    return [Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)) for value in values]
 
 
 class Tail(NamedTuple):
@@ -97,6 +135,7 @@ class Log:
         self.sync_count = 0
         self.reuse_count = 0
         self.written_bytes = 0
+        self.discarded_bytes = 0
         self.staged: dict[int, tuple[bytes, bytes | memoryview]] = {}
         self.failure: OSError | None = None
         self._reset_group()
@@ -122,7 +161,7 @@ class Log:
         with self.write_lock:
             self.check_writable()
             need = sum([fmt.record_size(len(draft.key), len(draft.value)) for draft in drafts])
-            if not self._fits(need, len(drafts)):
+            if len(self._catalog.free) < right or not self._fits(need, len(drafts)):
                 self._make_room(need, len(drafts), right)
             staged = [(draft, *self._stage(draft)) for draft in drafts]
             with self.state_lock:
@@ -144,7 +183,7 @@ class Log:
         with self.write_lock:
             self.check_writable()
             segment = self.active
-            if native_stage is None or segment is None:
+            if native_stage is None or segment is None or len(self._catalog.free) < DATA:
                 return at, 0
             volume, catalog = self._volume, self._catalog
             geometry = volume.geometry
@@ -204,6 +243,9 @@ class Log:
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
     def _make_room(self, size_bytes: int, count: int, right: int) -> None:
+        if len(self._catalog.free) < right:
+            # The segment being filled was opened by a higher right, which needs all of it.
+            raise StoreFull(self._volume.device.name)
         while not self._fits(size_bytes, count):
             if self._pending_count:
                 self.write_out()
@@ -299,7 +341,8 @@ class Log:
     def wipe(self, slots: Sequence[int]) -> None:
         """Mark segments free, durably. First the headers alone, so that a crash leaves each
         segment either free or whole; then first group and footer, so that a torn header of the
-        slot's next use cannot bring it back.
+        slot's next use cannot bring it back. Last, what lies between is discarded: a device may
+        do that at once, later or never, so it must not tell what the slot is.
         """
         if not slots:
             return
@@ -312,10 +355,21 @@ class Log:
             self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(fmt.PAGE_SIZE_BYTES)])
             self.wipe_footer(slot)
         self.sync()
+        geometry, begin = self._volume.geometry, FIRST_GROUP_OFFSET + fmt.PAGE_SIZE_BYTES
+        length = geometry.segment_size_bytes - begin - fmt.PAGE_SIZE_BYTES
+        for slot in slots:
+            self._volume.device.discard(geometry.segment_offset(slot) + begin, length)
+            self.discarded_bytes += length
 
     def wipe_footer(self, slot: int) -> None:
         end = self._volume.geometry.segment_size_bytes
         self.write_pages(slot, end - fmt.PAGE_SIZE_BYTES, [bytes(fmt.PAGE_SIZE_BYTES)])
+
+    def retire(self) -> None:
+        """Seal the segment that is being filled, so that it can be emptied."""
+        with self.write_lock:
+            self.write_out()
+            self._seal()
 
     def _seal(self) -> None:
         if self.active is not None:

@@ -5,12 +5,13 @@ Invariants
   record that is still in the index after it was read was read whole; the check costs one
   comparison unless a segment was wiped or opened meanwhile.
 - A fingerprint is confirmed by the key in the record's header; a damaged header is BlockDamaged,
-  never "not found".
+  never "not found". So is a value that was found rotten, by whatever is asked of its key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -24,6 +25,11 @@ from blkdev.segment import Volume
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
+_ROTTEN = "its value fails its checksum"
+NO_SLOT = -1
+"""Of a view that holds up no segment."""
+_PLACE = (1 << fmt.SIZE_SHIFT) - 1
+"""The bits of a location that say where, in device order."""
 T = TypeVar("T")
 
 
@@ -54,11 +60,20 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
-        self._finder = _finder_for(volume, catalog, log, verify=verify)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The geometry has changed. What both have lies where it did, for reads under way."""
+        self._finder = _finder_for(self._volume, self._catalog, self._log, verify=self._verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
         return self._search(key, self._found_at)
+
+    @property
+    def fault_count(self) -> int:
+        """See `Device`."""
+        return self._volume.device.fault_count
 
     def close(self) -> None:
         """Refuse reads from now on."""
@@ -68,32 +83,99 @@ class Reader:
 
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
-        if self._finder is not None:
-            value = self._finder.value(key)
+        finder = self._finder_of(key)
+        if finder is not None:
+            value = finder.value(key)
             if value is not NotImplemented:
                 return value
         return self._search(key, self._value_at)
 
+    def has(self, key: bytes) -> bool:
+        """Whether the key is there. Raises BlockDamaged, also when only its value was found so."""
+        finder = self._finder_of(key)
+        size = NotImplemented if finder is None else finder.size(key)
+        return self.find(key) is not None if size is NotImplemented else size is not None
+
     def size(self, key: bytes) -> int | None:
-        """The size of the key's value. Raises BlockDamaged."""
+        """The size of the key's value, damaged or not. Raises BlockDamaged."""
         if self._finder is not None:
             size = self._finder.size(key)
             if size is not NotImplemented:
                 return size
-        found = self.find(key)
+        found = self._search(key, self._found_at, rotten_too=True)
         return None if found is None else int(found.header.value_size_bytes)
 
-    def part(self, key: bytes, start: int, length: int) -> bytes | None:
+    def part(
+        self, key: bytes, start: int, length: int, *, damaged_too: bool = False
+    ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
+        finder = self._finder_of(key)
+        if finder is not None:
+            part = finder.part(key, start, length)
+            if part is not NotImplemented:
+                return part
         return self._search(
-            key, lambda location, key, _: self._part_at(location, key, start, length)
+            key,
+            lambda location, key, _: self._part_at(location, key, start, length),
+            rotten_too=damaged_too,
         )
+
+    def _finder_of(self, key: bytes) -> Finder | None:
+        """The short way to the key's record. It knows nothing of damage that was found before."""
+        damaged = self._catalog.damaged
+        if damaged and self._finder is not None:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            if not damaged.isdisjoint(self._index.locations(fingerprint)):
+                return None
+        return self._finder
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
+        by_slot: dict[int, array[int]] = {}
+        with self._log.write_lock, self._log.state_lock:
+            self._check_open()
+            for entry in self._index.entries():
+                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
+        return self._keys_of(list(by_slot.values()))
+
+    def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+        """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
+        for slots in snapshot:
+            pairs = iter(slots)
+            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
+            for fingerprint, location in ordered:
+                found = self.key_at(location)
+                with self._log.state_lock:
+                    now = self._index.locations(fingerprint)
+                if location in now:
+                    if found is not None:
+                        yield found[1]
+                    continue
+                yield from self._keys_with(fingerprint)
+
+    def _keys_with(self, fingerprint: int) -> list[bytes]:
+        """Keys of the records that have the fingerprint now."""
+        while True:
+            with self._log.state_lock:
+                now = self._index.locations(fingerprint)
+            found = [self.key_at(location) for location in now]
+            with self._log.state_lock:
+                if now == self._index.locations(fingerprint):
+                    return [item[1] for item in found if item]
 
     def view(self, key: bytes) -> View:
         return View(self, key)
 
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
-        """(pinned slot, value without a copy). Raises KeyNotFound, BlockDamaged."""
+        """(pinned slot, value without a copy); for a small value a copy, and `NO_SLOT`.
+
+        Raises KeyNotFound, BlockDamaged.
+        """
+        finder = self._finder_of(key)
+        if finder is not None:
+            copy = finder.value(key)
+            if isinstance(copy, bytes):
+                return NO_SLOT, memoryview(copy)
         while True:
             found = self._search(key, self._view_at)
             if found is None:
@@ -106,8 +188,9 @@ class Reader:
                     return slot, value
 
     def unpin(self, slot: int) -> None:
-        with self._log.state_lock:
-            self._catalog.pins[slot] -= 1
+        if slot != NO_SLOT:
+            with self._log.state_lock:
+                self._catalog.pins[slot] -= 1
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
@@ -127,7 +210,14 @@ class Reader:
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         return None if header is None else (header, packed[_HEAD : _HEAD + header.key_size_bytes])
 
-    def _search(self, key: bytes, read: Callable[[int, bytes, int], T | None]) -> T | None:
+    def _search(
+        self,
+        key: bytes,
+        read: Callable[[int, bytes, int], T | None],
+        *,
+        rotten_too: bool = False,
+    ) -> T | None:
+        """What `read` makes of the key's record; `rotten_too` is for who needs its header only."""
         self._check_open()
         fingerprint = fingerprint_of(key, self._volume.index_salt)
         log = self._log
@@ -138,12 +228,18 @@ class Reader:
             if not locations:
                 return None
             damage: BlockDamaged | None = None
+            rotten: list[int] = []
             found: T | None = None
             for location in locations:
                 try:
+                    if location in self._catalog.damaged and not rotten_too:
+                        raise self._damaged(location, key, _ROTTEN)  # one path
                     found = read(location, key, fingerprint)
                 except BlockDamaged as error:
                     damage = error
+                    if error.__cause__ is None:
+                        # What only the device could not read may be readable later.
+                        rotten.append(location)
                 if found is not None:
                     break
             if found is None or reuses != log.reuse_count:
@@ -151,6 +247,8 @@ class Reader:
                     if locations != self._index.locations(fingerprint):
                         continue
             if found is None and damage is not None:
+                with log.state_lock:
+                    self._catalog.damaged.update(rotten)
                 raise damage
             return found
 
@@ -161,8 +259,12 @@ class Reader:
         return header and Found(fingerprint, location, header)
 
     def _value_at(self, location: int, key: bytes, fingerprint: int) -> bytes | None:
+        faults = self.fault_count
         found = self._view_at(location, key, fingerprint)
-        return None if found is None else bytes(found[2])
+        value = None if found is None else bytes(found[2])
+        if faults != self.fault_count:
+            raise self._damaged(location, key, "the device failed while it was read")
+        return value
 
     def _view_at(
         self, location: int, key: bytes, fingerprint: int, *, verify: bool = False
@@ -178,7 +280,7 @@ class Reader:
         value_at = _HEAD + header.key_size_bytes
         value = packed[value_at : value_at + header.value_size_bytes]
         if (verify or self._verify) and crc32(value) != header.value_checksum:
-            raise self._damaged(location, key, "its value fails its checksum")
+            raise self._damaged(location, key, _ROTTEN)
         return fingerprint, location, value
 
     def _part_at(self, location: int, key: bytes, start: int, length: int) -> bytes | None:
@@ -250,15 +352,21 @@ def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> 
 
 
 class View:
-    """Context manager around one value; the memoryview is valid inside the `with` only."""
+    """Context manager around one value; the memoryview is valid inside the `with` only.
+
+    Raises BlockDamaged at its end when what it showed was not what was stored.
+    """
 
     def __init__(self, reader: Reader, key: bytes) -> None:
         self._reader = reader
         self._key = key
 
     def __enter__(self) -> memoryview:
-        self._slot, self._value = self._reader.pinned_value(self._key)
-        return self._value
+        self._faults = self._reader.fault_count
+        self._slot, value = self._reader.pinned_value(self._key)
+        return value
 
     def __exit__(self, *_raised: object) -> None:
         self._reader.unpin(self._slot)
+        if self._slot != NO_SLOT and self._faults != self._reader.fault_count:
+            raise BlockDamaged(self._key, 0, "the device failed while it was read")

@@ -7,6 +7,8 @@ Invariants
   write and lose an earlier one, so nothing after a torn group is ever trusted.
 - The durable mark is the highest group that any header says was synced when it was written. Damage
   below it is not a torn tail: it costs the records it hits, is reported, and ends nothing.
+- What the device cannot read is not free: a slot that nothing identifies for that reason is left as
+  it is, and reported.
 - Running twice on the same bytes gives the same result.
 """
 
@@ -18,15 +20,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blkdev import format as fmt
+from blkdev.care.bad_slots import bad_slots
+from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
+from blkdev.errors import StoreDamaged
 from blkdev.log import Tail
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Identity,
     Record,
     Volume,
-    group_headers,
     identify,
     read_group,
     read_record,
@@ -57,7 +61,8 @@ class Unsealed(NamedTuple):
 @dataclass
 class Recovered:
     """A store's state, and what to put in order on the device before anything is written to it:
-    slots to wipe, a footer that a dropped tail left, footers and headers to write again.
+    slots to wipe, a footer that a dropped tail left, footers and headers to write again. It
+    `is_cut_short` when the log may go on behind segments that the device cannot read.
     """
 
     catalog: Catalog
@@ -69,6 +74,7 @@ class Recovered:
     stale_footer_slot: int | None = None
     unsealed: list[Unsealed] = field(default_factory=list)
     damaged_headers: list[tuple[Segment, int]] = field(default_factory=list)
+    is_cut_short: bool = False
 
 
 class _Found(NamedTuple):
@@ -82,45 +88,65 @@ class _Found(NamedTuple):
 def recover(volume: Volume, block: fmt.Row) -> Recovered:
     """Rebuild the state of a store.
 
-    Raises NewerFormat for records that only a newer program understands.
+    Raises NewerFormat for records that only a newer program understands, StoreDamaged when the
+    device reads nothing.
     """
+    bad = bad_slots(block)
     loaded = None
     if block.checkpoint_slot != fmt.NO_SLOT:
         loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
     if loaded is not None and block.clean:
-        return _as_closed(volume, block, loaded)
-    identities = [identify(volume, slot) for slot in range(volume.geometry.segment_count)]
+        return _as_closed(volume, block, loaded, bad)
+    # What a retired segment holds has left the log, though it is still there.
+    identities = [
+        Identity() if bad.get(slot) else identify(volume, slot)
+        for slot in range(volume.geometry.segment_count)
+    ]
+    if len(volume.failed_slots) == len(identities):
+        raise StoreDamaged(f"{volume.device.name}: no segment can be read (look at the disk)")
     if loaded is not None and not _is_current(loaded, identities):
         loaded = None
-    replay = _Replay(volume, identities, loaded)
+    replay = _Replay(volume, identities, loaded, block.durable_group)
     replay.run()
     active, catalog = replay.active, replay.catalog
     slots = loaded.slots if loaded is not None else ()
     newest = max(identity.sequence for identity in identities)
     tail = Tail(replay.last, replay.next_sequence, newest + 1, active, replay.entries)
     found = Recovered(catalog, tail, max(block.epoch, replay.epoch), slots, replay.report)
-    footer = identities[active.slot].footer if active is not None else None
-    if active is not None and footer is not None:
-        if footer.last_group == replay.last:
+    if active is not None and identities[active.slot].footer is not None:
+        if replay.is_sealed(active, replay.last):
             active.sealed, found.tail = True, tail._replace(active=None)
         else:
             found.stale_footer_slot = active.slot
-    found.unsealed = replay.unsealed
+    # Nothing is written any more to a segment with unreadable sectors.
+    found.unsealed = [full for full in replay.unsealed if full.segment.slot not in bad]
+    catalog.bad_slots = bad
     for slot, identity in enumerate(identities):
         segment = catalog.segments.get(slot)
+        if slot in bad:
+            continue
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
+        elif slot in volume.failed_slots and identity.kind == fmt.SEGMENT_FREE:
+            # Nobody knows what it holds: it is left as it is.
+            continue
         elif segment is None and slot not in slots:
             # A dropped tail, a lost free mark, a checkpoint that was never pointed at.
             free = identity.kind == fmt.SEGMENT_FREE
             (catalog.free if free else found.garbage_slots).append(slot)
+    dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
+    # Segments before the last one that was read are followed by others: they hide nothing.
+    followed = {*catalog.segments} - ({active.slot} if active is not None else set())
+    found.is_cut_short = dropped and not volume.failed_slots <= followed
+    replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
 
 
-def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded) -> Recovered:
+def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded, bad: dict[int, bool]) -> Recovered:
     """A store that was closed: its checkpoint is the state, nothing was written after it."""
     head, catalog = loaded.head, loaded.catalog
-    taken = {*catalog.segments, *loaded.slots}
+    catalog.bad_slots = bad
+    taken = {*catalog.segments, *loaded.slots, *bad}
     slots = range(volume.geometry.segment_count)
     catalog.free.extend(slot for slot in slots if slot not in taken)
     active = catalog.by_sequence.get(head.tail_sequence)
@@ -144,7 +170,9 @@ def _is_current(loaded: Loaded, identities: list[Identity]) -> bool:
 class _Replay:
     """Applies the log beyond the checkpoint, oldest segment first."""
 
-    def __init__(self, volume: Volume, identities: list[Identity], loaded: Loaded | None) -> None:
+    def __init__(
+        self, volume: Volume, identities: list[Identity], loaded: Loaded | None, durable: int
+    ) -> None:
         self._volume = volume
         self._identities = identities
         self.report = Report(from_checkpoint=loaded is not None)
@@ -172,7 +200,7 @@ class _Replay:
             slot = self.active.slot
             self._logs.insert(0, _Found(slot, identities[slot], self.active.end))
         self._segment_last = base
-        self._durable = self.last = self._durable_mark(base)
+        self._durable = self.last = self._durable_mark(max(base, durable))
 
     def _durable_mark(self, base: int) -> int:
         """The highest group that anything on the device says was synced."""
@@ -198,20 +226,31 @@ class _Replay:
         for found in self._logs:
             if self.active is not None and found.slot != self.active.slot:
                 self._full(self.active)
-            if self._has_summary(found, self._durable):
-                if self._by_summary(found):
-                    continue
+            summarized = self._has_summary(found, self._durable)
+            if summarized and self._by_summary(found):
+                continue
+            goes_on = self._by_groups(found)
+            footer = found.identity.footer
+            if summarized and footer is not None and footer.last_group != self._segment_last:
                 self._damaged(found.slot)
-            if not self._by_groups(found):
+            if not goes_on:
                 break
 
     def _full(self, segment: Segment) -> None:
         """Later segments follow this one, so it takes no more records."""
         segment.sealed = True
-        footer = self._identities[segment.slot].footer
-        if footer is None or footer.last_group != self._segment_last:
+        if not self.is_sealed(segment, self._segment_last):
             self.unsealed.append(Unsealed(segment, self.entries, self._segment_last))
         self.active, self.entries = None, array("Q")
+
+    def is_sealed(self, segment: Segment, last_group: int) -> bool:
+        """Whether footer and summary are whole and of that end: a footer whose summary is torn
+        off is no seal.
+        """
+        footer = self._identities[segment.slot].footer
+        if footer is None or footer.last_group != last_group:
+            return False
+        return read_summary(self._volume, segment.slot, footer) is not None
 
     def _by_summary(self, found: _Found) -> bool:
         """False when the summary is damaged and nothing was applied."""
@@ -240,6 +279,7 @@ class _Replay:
 
     def _by_groups(self, found: _Found) -> bool:
         """Apply a segment group by group; False where the log ends in it."""
+        expected = found.start
         for offset, header in self._groups(found):
             maybe_torn = header.number > self._durable
             if maybe_torn and (header.number != self.last + 1 or header.epoch < self.epoch):
@@ -249,9 +289,13 @@ class _Replay:
                 self.report.tail_torn = True
                 return False
             segment = self.active or self._open(found)
-            self.catalog.extend(segment, offset + fmt.aligned(header.size_bytes))
+            if offset > expected:
+                # The headers before this one were durable and are damaged.
+                self._by_salvage(segment, expected, offset)
+            expected = offset + fmt.aligned(header.size_bytes)
+            self.catalog.extend(segment, expected)
             if records is None:
-                self._damaged(found.slot)
+                self._by_salvage(segment, offset, expected)
             for record in records or ():
                 self._apply(segment, record)
                 self.entries.extend(record.entry(self._volume.index_salt))
@@ -265,6 +309,14 @@ class _Replay:
             self._damaged(found.slot)
             self._open(found)
         return True
+
+    def _by_salvage(self, segment: Segment, offset: int, end: int) -> None:
+        """Apply what verifies by itself in a damaged part of the log."""
+        self._damaged(segment.slot)
+        self.catalog.extend(segment, end)
+        for record in salvage(self._volume, segment.slot, offset, end):
+            self._apply(segment, record)
+            self.entries.extend(record.entry(self._volume.index_salt))
 
     def _open(self, found: _Found) -> Segment:
         sequence = found.identity.sequence

@@ -16,8 +16,7 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
@@ -63,15 +62,21 @@ class Identity(NamedTuple):
     whole: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Volume:
-    """A device, its geometry, and what the checksums of its store start from."""
+    """A device, its geometry, and what the checksums of its store start from.
+
+    `failed_slots` are those where `try_read` met an error of the device.
+    A resize changes `geometry`, never the place of a slot that is in use: who computes with the
+    old one while it changes gets the same offsets.
+    """
 
     device: Device
     geometry: Geometry
     uuid: bytes
     seed: int
     index_salt: int
+    failed_slots: set[int] = field(default_factory=set, kw_only=True)
 
     @classmethod
     def of(cls, device: Device, block: fmt.Row) -> Volume:
@@ -82,11 +87,16 @@ class Volume:
         """Bytes of one segment. Raises OSError."""
         return self.device.read(self.geometry.segment_offset(slot) + offset, length)
 
+    def view(self, slot: int, offset: int, length: int) -> memoryview:
+        """As `read`, without a copy where the device can."""
+        return self.device.view(self.geometry.segment_offset(slot) + offset, length)
+
     def try_read(self, slot: int, offset: int, length: int) -> bytes:
         """As `read`, but nothing where the device fails."""
         try:
             return self.read(slot, offset, length)
         except OSError:
+            self.failed_slots.add(slot)
             return b""
 
     def device_offset(self, location: int) -> int:
@@ -166,26 +176,6 @@ def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.Row | None:
     return header if header is not None and header.size_bytes <= left else None
 
 
-def group_headers(
-    volume: Volume, slot: int, sequence: int, offset: int = FIRST_GROUP_OFFSET
-) -> Iterator[tuple[int, fmt.Row]]:
-    """(offset, header) of consecutive groups of one segment, up to the first that is not.
-
-    Group numbers rise by one, epochs never fall: what lies beyond is a leftover of a tail that an
-    earlier recovery dropped, or of the segment's previous use.
-    """
-    number = epoch = -1
-    while True:
-        header = read_group_header(volume, slot, offset)
-        if header is None or header.segment_sequence != sequence or header.epoch < epoch:
-            return
-        if number >= 0 and header.number != number + 1:
-            return
-        yield offset, header
-        number, epoch = header.number, header.epoch
-        offset += fmt.aligned(header.size_bytes)
-
-
 def read_group(
     volume: Volume, slot: int, offset: int, group: fmt.Row, *, verify_values: bool
 ) -> list[Record] | None:
@@ -198,7 +188,7 @@ def read_group(
     at = fmt.GROUP_HEADER.size_bytes
     checksum = volume.seed
     for _ in range(group.record_count):
-        record = _decode(volume, packed, at, fmt.pack_location(slot, offset + at, 0))
+        record = decode_record(volume, packed, at, fmt.pack_location(slot, offset + at, 0))
         if record is None or (verify_values and not record.is_whole):
             return None
         records.append(record)
@@ -211,10 +201,14 @@ def read_record(volume: Volume, location: int) -> Record | None:
     """The record at `location`, or None when it is unreadable or its header is damaged."""
     slot, offset = fmt.location_slot(location), fmt.location_offset(location)
     packed = volume.try_read(slot, offset, fmt.location_size(location))
-    return _decode(volume, packed, 0, fmt.pack_location(slot, offset, 0))
+    return decode_record(volume, packed, 0, fmt.pack_location(slot, offset, 0))
 
 
-def _decode(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
+def decode_record(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
+    """The record at `at` of these bytes, which lie at `place`; None when its header is damaged.
+
+    Raises NewerFormat.
+    """
     header = fmt.decode_record_head(packed, at, volume.seed)
     if header is None:
         return None

@@ -6,7 +6,7 @@ Locks: see blkdev/log.py. In addition `_maintenance_lock`, outermost, lets one c
 checkpoint or check run at a time.
 
 Invariants
-- A key that is stored is never written again: a duplicate put writes nothing.
+- `put_many` never writes a key that is stored; `apply` writes it only to change its value.
 - What a reader gets is one record as it was put. A reader takes no lock during I/O; afterwards it
   looks whether a segment was reused meanwhile and, if so, whether its record is still in place.
 """
@@ -15,45 +15,41 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from zlib import crc32
 
+from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev import superblock
-from blkdev.care.check import Checker, CheckReport
+from blkdev.care import formatting
+from blkdev.care.check import Checker, CheckReport, ProgressCallback
+from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
+from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
+from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
-    DeviceReadOnly,
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
+    StoreDamaged,
     StoreFull,
     StoreReadOnly,
     ValueTooLarge,
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Item, Log
+from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
-from blkdev.signature import refuse_foreign
-from blkdev.stats import StoreStats, measure
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SEGMENTS_WANTED = 64
-_SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
-_BATCH_SIZE_BYTES = 1 << 20
-_BATCH_COUNT = 256
-_PLACE = (1 << fmt.SIZE_SHIFT) - 1
-"""The bits of a location that say where, in device order."""
+_CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 
 
 class Store:
@@ -69,7 +65,6 @@ class Store:
         self.read_only = device.read_only
         self.recovery: Report = recovered.report
         volume, catalog = Volume.of(device, block), recovered.catalog
-        self.geometry = volume.geometry
         self._volume, self._catalog = volume, catalog
         self._log = Log(volume, catalog, recovered.tail, block.epoch)
         self._reader = Reader(volume, catalog, self._log, verify=verify_reads)
@@ -79,8 +74,11 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
+        parts = (volume, catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(*parts)
         self._maintenance_lock = threading.Lock()
+        upkeep = (self._compactor, self._reader, self._maintenance_lock)
+        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
 
     @classmethod
@@ -100,24 +98,7 @@ class Store:
         Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
         KeyTooLarge (label), OSError.
         """
-        if device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        encoded = label.encode()
-        if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
-            raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or _default_segment_size(device.size_bytes)
-        geometry = superblock.Geometry.for_device(device, size)
-        if not force:
-            refuse_foreign(device)
-        device.discard(0, device.size_bytes & -fmt.PAGE_SIZE_BYTES)
-        blank = superblock.blank(device, geometry)._replace(
-            uuid=entropy(16),
-            index_salt=int.from_bytes(entropy(8), "little"),
-            boot_id=_boot_id(),
-            created_ns=time.time_ns(),
-            label=encoded,
-        )
-        superblock.store(device, blank)
+        formatting.format_device(device, segment_size_bytes, label, entropy, force=force)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -125,18 +106,18 @@ class Store:
         checks them itself (their keys being hashes).
 
         Raises NotAStore, SuperblockDamaged, NewerFormat, DeviceTooSmall, DeviceReadOnly,
-        StoreReadOnly (the device fails while being prepared).
+        StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
-        if not read_only and device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        if not read_only and not superblock.may_write(block):
-            raise DeviceReadOnly(
-                f"{device.name} uses a feature that only a newer version can write (open it "
-                "read-only, or use a newer version of this program)"
-            )
+        if not read_only:
+            superblock.check_writable(device, block)
         recovered = recover(Volume.of(device, block), block)
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
+        if not read_only and recovered.is_cut_short:
+            raise StoreDamaged(
+                f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
+                "be reached, and writing would destroy it (look at the disk; open it read-only)"
+            )
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=superblock.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -157,7 +138,7 @@ class Store:
         for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.free.extend(recovered.garbage_slots)
+        self._catalog.release(recovered.garbage_slots)
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing."""
@@ -180,6 +161,11 @@ class Store:
     def __exit__(self, *_raised: object) -> None:
         self.close()
 
+    @property
+    def geometry(self) -> superblock.Geometry:
+        """Where things lie on the device; a resize changes it."""
+        return self._volume.geometry
+
     # Blocks
 
     def put_many(self, items: Iterable[tuple[bytes, fmt.BytesLike]]) -> int:
@@ -190,13 +176,13 @@ class Store:
         """
         self._check_open(writing=True)
         new = 0
-        for batch in _batches(items):
+        for run in batches(items):
             at = 0
-            while at < len(batch):
-                at, staged = self._log.append_plain(batch, at)
+            while at < len(run):
+                at, staged = self._log.append_plain(run, at)
                 new += staged
-                if at < len(batch):
-                    new += self._put_one(*batch[at])
+                if at < len(run):
+                    new += self._put_one(*run[at])
                     at += 1
         return new
 
@@ -213,9 +199,14 @@ class Store:
 
     def _put(self, draft: Draft) -> int:
         with self._log.write_lock:
-            if self._catalog.index.locations(draft.fingerprint) and self._exists(draft.key):
-                return 0
-            self._log.append((draft,), DATA)
+            drafts: tuple[Draft, ...] = (draft,)
+            if self._catalog.index.locations(draft.fingerprint):
+                if self._exists(draft.key):
+                    return 0
+                # What is there is damaged: it dies with the good copy's coming, in one group.
+                dead = self._dead([draft.key], None)
+                drafts = (*tombstones_of(dead, self._catalog), draft)
+            self._log.append(drafts, DATA)
             return 1
 
     def _with_room(self, action: Callable[[], int], right: int) -> int:
@@ -232,7 +223,6 @@ class Store:
         try:
             return self._reader.find(key) is not None
         except BlockDamaged:
-            # Its header is damaged: a good copy next to it is found in its stead.
             return False
 
     def get(self, key: bytes) -> bytes:
@@ -242,13 +232,14 @@ class Store:
             raise KeyNotFound(key)
         return value
 
-    def get_part(self, key: bytes, start: int, length: int) -> bytes:
+    def get_part(self, key: bytes, start: int, length: int, *, damaged_too: bool = False) -> bytes:
         """Bytes of the value from `start` on, fewer only at its end; never checked against its
-        checksum: for a caller who has checked the whole value before.
+        checksum: for a caller who has checked the whole value before. With `damaged_too` even of a
+        value that was found damaged since: for one who can tell.
 
         Raises KeyNotFound, BlockDamaged.
         """
-        part = self._reader.part(key, start, length)
+        part = self._reader.part(key, start, length, damaged_too=damaged_too)
         if part is None:
             raise KeyNotFound(key)
         return part
@@ -261,11 +252,11 @@ class Store:
         return self._reader.view(key)
 
     def has(self, key: bytes) -> bool:
-        """A miss needs no I/O. Raises BlockDamaged when the record cannot be told."""
-        return self._reader.size(key) is not None
+        """A miss needs no I/O. Raises BlockDamaged when the key's record is known to be damaged."""
+        return self._reader.has(key)
 
     def has_many(self, keys: Iterable[bytes]) -> list[bool]:
-        return [self._reader.size(key) is not None for key in keys]
+        return [self._reader.has(key) for key in keys]
 
     def size_of(self, key: bytes) -> int:
         """Size of the value in bytes. Raises KeyNotFound, BlockDamaged."""
@@ -295,25 +286,39 @@ class Store:
         return deleted + self._with_room(deletion(batch), RELEASE)
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
-        log, catalog = self._log, self._catalog
-        with log.write_lock:
-            dead: dict[int, int] = {}
-            for key in keys:
-                fingerprint = fingerprint_of(key, self._volume.index_salt)
-                for location in catalog.index.locations(fingerprint):
-                    if self._may_delete(location, key, before):
-                        dead[location] = fingerprint
-            if not dead:
-                return 0
-            segments = catalog.segments
-            value = b"".join(
-                fmt.TOMBSTONE.struct.pack(
-                    fingerprint, location, segments[fmt.location_slot(location)].sequence
-                )
-                for location, fingerprint in dead.items()
-            )
-            log.append((Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)),), RELEASE)
+        with self._log.write_lock:
+            dead = self._dead(keys, before)
+            if dead:
+                self._log.append(tombstones_of(dead, self._catalog), RELEASE)
             return len(dead)
+
+    def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
+        """Location -> fingerprint of the records that deleting these keys kills."""
+        dead: dict[int, int] = {}
+        for key in keys:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            for location in self._catalog.index.locations(fingerprint):
+                if self._may_delete(location, key, before):
+                    dead[location] = fingerprint
+        return dead
+
+    def apply(self, changes: batch.Changes) -> None:
+        """Put, replace and delete (None) together: after a crash all changes are there or none,
+        and readers never see a replaced key missing. A value that is there writes nothing.
+
+        One batch costs at most `batch.batch_size_max_bytes`. Visible at once, durable after
+        `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        salt = self._volume.index_salt
+        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
+        right = DATA if any(blocks.values()) else RELEASE
+        self._with_room(lambda: self._apply(blocks, salt, right), right)
+
+    def _apply(self, blocks: Mapping[bytes, Draft | None], salt: int, right: int) -> int:
+        with self._log.write_lock:
+            drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
+            return self._log.append(drafts, right) if drafts else 0
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self._reader.key_at(location)
@@ -322,34 +327,18 @@ class Store:
             return before is None
         return found[1] == key and (before is None or found[0].sequence <= before)
 
+    def condemn(self, key: bytes) -> None:
+        """The caller found the key's value wrong by a hash of its own: until the store is closed it
+        counts as damaged, so that a put stores it anew.
+        """
+        condemn(self._reader, self._catalog, self._log, key)
+
     def keys(self) -> Iterator[bytes]:
         """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are. Takes 16 bytes of memory per key while it runs.
+        added later are, those replaced are listed; those of unreadable records are missing. Takes
+        16 bytes of memory per key while it runs.
         """
-        log, catalog = self._log, self._catalog
-        by_slot: dict[int, array[int]] = {}
-        with log.write_lock, log.state_lock:
-            self._check_open()
-            newest = log.position
-            for entry in catalog.index.entries():
-                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._keys_of(list(by_slot.values()), newest)
-
-    def _keys_of(self, snapshot: list[array[int]], newest: int) -> Iterator[bytes]:
-        """Keys of (fingerprint, location) pairs; those that compaction moved are followed."""
-        for slots in snapshot:
-            pairs = iter(slots)
-            ordered = sorted(zip(pairs, pairs, strict=True), key=lambda pair: pair[1] & _PLACE)
-            for fingerprint, location in ordered:
-                found = self._reader.key_at(location)
-                with self._log.state_lock:
-                    now = self._catalog.index.locations(fingerprint)
-                if location in now:
-                    if found is not None:
-                        yield found[1]
-                    continue
-                moved = [self._reader.key_at(place) for place in now]
-                yield from (item[1] for item in moved if item and item[0].sequence <= newest)
+        return self._reader.keys()
 
     # Names and journals
 
@@ -398,17 +387,44 @@ class Store:
             finally:
                 self._maintenance_lock.release()
 
-    def compact(self, budget_bytes: int | None = None) -> CompactReport:
+    def compact(
+        self, budget_bytes: int | None = None, *, background: bool = False
+    ) -> CompactReport:
         """Give back the space of dead records, copying about `budget_bytes` at most.
 
-        Raises StoreReadOnly.
+        In the background it does nothing while other upkeep runs, and frees what it empties when
+        that is worth a checkpoint, which may be in a later call. Raises StoreReadOnly.
         """
         self._check_open(writing=True)
-        with self._maintenance_lock:
-            report = self._compactor.compact(budget_bytes)
+        if not self._maintenance_lock.acquire(blocking=not background):
+            return CompactReport()
+        try:
+            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
             if report.segments_freed:
                 self._checkpointer.write()
             return report
+        finally:
+            self._maintenance_lock.release()
+
+    def resize(
+        self,
+        size_bytes: int | None = None,
+        *,
+        wait_s: float = VIEWS_WAIT_S,
+        progress: Progress = lambda _done, _total: None,
+    ) -> ResizeReport:
+        """Give the store so many bytes of its device, by default all there are; a plain file
+        grows or is cut with it. Durable when it returns; a power cut leaves the old size or the
+        new one and everything stored. Readers and writers go on; open views of what must move are
+        waited for, `wait_s` at most.
+
+        Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
+        then is as large as before.
+        """
+        return self._resizer.resize(
+            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
+        )
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process
@@ -427,7 +443,7 @@ class Store:
         with self._maintenance_lock:
             return self._checkpointer.write()
 
-    def check(self) -> CheckReport:
+    def check(self, progress: ProgressCallback | None = None) -> CheckReport:
         """Read and verify everything; writers and compaction wait meanwhile. Reports damage by
         key and device offset and changes nothing but staging: what is staged is written first.
         """
@@ -436,7 +452,31 @@ class Store:
             self._check_open()
             if not self.read_only and log.failure is None:
                 log.write_out()
-            return Checker(self._volume, self._catalog).run()
+            return Checker(self._volume, self._catalog, progress).run()
+
+    def repair(self, progress: ProgressCallback | None = None) -> RepairReport:
+        """Check; keep what verifies, drop what does not, and check again. Writers wait, readers
+        may go on. Raises StoreReadOnly.
+        """
+        self._check_open(writing=True)
+        with self._maintenance_lock, self._log.write_lock:
+            parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+            return Repairer(*parts, progress).run()
+
+    def scrub(
+        self,
+        *,
+        rate_bytes_s: int | None = None,
+        restart: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> ScrubReport:
+        """Read and verify everything alive while others read and write; note what is damaged. Goes
+        on where the last one was ended. Raises StoreReadOnly, and what `progress` raises.
+        """
+        self._check_open(writing=True)
+        parts = (self._volume, self._catalog, self._log, self._checkpointer)
+        scrubber = Scrubber(*parts, self._maintenance_lock, self._check_open)
+        return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""
@@ -454,41 +494,3 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists, none of which holds many bytes; a list is taken as it is.
-
-    What came before an error of `items` is handed out first.
-    """
-    if isinstance(items, list):
-        yield items
-        return
-    batch: list[Item] = []
-    size_bytes = 0
-    try:
-        for item in items:
-            batch.append(item)
-            size_bytes += len(item[1])
-            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
-                yield batch
-                batch, size_bytes = [], 0
-    except Exception:
-        yield batch
-        raise
-    yield batch
-
-
-def _default_segment_size(device_size_bytes: int) -> int:
-    size = fmt.SEGMENT_SIZE_DEFAULT_BYTES
-    while size > _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES and device_size_bytes // size < _SEGMENTS_WANTED:
-        size //= 2
-    return size
-
-
-def _boot_id() -> bytes:
-    """Which run of the machine this is: tells a killed process from a power cut."""
-    try:
-        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)

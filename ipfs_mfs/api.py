@@ -151,7 +151,10 @@ class GcSummary(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that `check` found. `where` is a root, snapshot or pin with a path if known."""
+    """One thing that `check` or `scrub` found. `where` is a root, snapshot or pin with a path if
+    known, else what is there or the place on the device. `severity` is damaged, lost (a repair
+    dropped it), repaired, garbage or note.
+    """
 
     severity: str
     where: str
@@ -159,21 +162,72 @@ class Finding(NamedTuple):
     problem: str
 
 
+def is_damaged(findings: "Iterable[Finding]") -> bool:
+    """Whether anything that somebody may want is damaged or gone."""
+    return any(finding.severity in ("damaged", "lost") for finding in findings)
+
+
+class RepairSummary(NamedTuple):
+    """All zero when nothing was repaired."""
+
+    records_kept: int = 0
+    records_lost: int = 0
+    segments_freed: int = 0
+    segments_retired: int = 0
+
+
 class CheckSummary(NamedTuple):
     blocks: int
     bytes_read: int
     roots: int
     findings: tuple[Finding, ...]
+    repair: RepairSummary
 
     @property
     def damaged(self) -> bool:
-        return any(finding.severity == "damaged" for finding in self.findings)
+        return is_damaged(self.findings)
+
+
+class ScrubSummary(NamedTuple):
+    """`resumed` says that it went on where the last one was ended."""
+
+    resumed: bool
+    segments: int
+    records: int
+    bytes_read: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def damaged(self) -> bool:
+        return is_damaged(self.findings)
+
+
+class DumpItem(NamedTuple):
+    """One structure of a store. `damaged` says what is wrong with it, `fields` is JSON."""
+
+    kind: str
+    device_offset: int
+    damaged: str
+    fields: str
 
 
 class CompactSummary(NamedTuple):
     segments_freed: int
     bytes_moved: int
     bytes_freed: int
+
+
+class ResizeSummary(NamedTuple):
+    """What the store has now. `file_fits` is False when its plain file is still longer, because
+    somebody reads what lies near the end; the next resize cuts it."""
+
+    store: str
+    size_bytes: int
+    segments_before: int
+    segments: int
+    bytes_moved: int
+    free_bytes: int
+    file_fits: bool
 
 
 class StatsSummary(NamedTuple):
@@ -261,6 +315,22 @@ class NodeApi(Protocol):
     def pin_rm(self, address: str) -> PinInfo: ...
     def pin_ls(self) -> list[PinInfo]: ...
     def gc(self, dry_run: bool, progress: ProgressCallback) -> GcSummary: ...
-    def check(self, progress: ProgressCallback) -> CheckSummary: ...
+    def check(self, progress: ProgressCallback, repair: bool = False) -> CheckSummary: ...
+    def scrub(
+        self, rate_bytes_s: int | None, restart: bool, progress: ProgressCallback
+    ) -> ScrubSummary: ...
+    def dump(self, what: str, argument: str) -> Iterator[DumpItem]: ...
     def compact(self, progress: ProgressCallback) -> CompactSummary: ...
+    def resize(self, size_bytes: int | None, progress: ProgressCallback) -> ResizeSummary: ...
     def stats(self) -> StatsSummary: ...
+
+
+class CareApi(Protocol):
+    """The part of NodeApi that also works on a store that is too damaged for the rest of it."""
+
+    def close(self) -> None: ...
+    def check(self, progress: ProgressCallback, repair: bool = False) -> CheckSummary: ...
+    def scrub(
+        self, rate_bytes_s: int | None, restart: bool, progress: ProgressCallback
+    ) -> ScrubSummary: ...
+    def dump(self, what: str, argument: str) -> Iterator[DumpItem]: ...

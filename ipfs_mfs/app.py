@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ipfs_mfs import config as configuration
 
 if TYPE_CHECKING:
-    from ipfs_mfs.api import NodeApi
+    from ipfs_mfs.api import CareApi, NodeApi
     from ipfs_mfs.progress import Meter
 
 
@@ -59,6 +59,7 @@ class App:
         self._store_flag = store
         self._config: configuration.Config | None = None
         self._node: NodeApi | None = None
+        self._closing: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "App":
         return self
@@ -71,6 +72,7 @@ class App:
     ) -> None:
         if self._node is not None:
             self._node.close()
+        self._closing()
 
     @property
     def config(self) -> configuration.Config:
@@ -88,6 +90,14 @@ class App:
 
             self._node = connect(self.config)
         return self._node
+
+    def care(self) -> "CareApi":
+        """As `node`, but also for a store that is too damaged to be opened in full."""
+        from ipfs_mfs.connect import connect_for_care
+
+        patient = connect_for_care(self.config)
+        self._closing = patient.close
+        return patient
 
 
 def name_text(name: bytes) -> str:

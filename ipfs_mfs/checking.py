@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from blkdev.store import Store
-from ipfs_mfs.api import CheckSummary, Finding, Progress, ProgressCallback
+from ipfs_mfs.api import CheckSummary, Finding, Progress, ProgressCallback, RepairSummary
+from ipfs_mfs.care import bytes_progress, finding_of
 from ipld import cid as cids
 from ipld import dirdag
 from ipld.errors import IpldError
@@ -41,10 +42,7 @@ class _State:
 def check(store: Store, repo: Repo, progress: ProgressCallback) -> CheckSummary:
     """Everything, in the order above."""
     state = _State(repo)
-    findings = [
-        Finding("damaged", f"device offset {found.device_offset}", "", found.what)
-        for found in store.check().findings
-    ]
+    findings = [finding_of(found) for found in store.check(bytes_progress(progress)).findings]
     # New blocks over the same store have not verified anything yet, so every read is hashed.
     blocks, bytes_read = _hash_everything(BlkdevBlocks(store), state, progress)
     names = [(name, ref) for name, ref in repo.refs.list("") if ref.links or ref.direct]
@@ -55,7 +53,7 @@ def check(store: Store, repo: Repo, progress: ProgressCallback) -> CheckSummary:
         for name, ref in names:
             findings += _locate(name, ref, state)
         findings += _unnamed(state)
-    return CheckSummary(blocks, bytes_read, len(names), tuple(findings))
+    return CheckSummary(blocks, bytes_read, len(names), tuple(findings), RepairSummary())
 
 
 def _hash_everything(

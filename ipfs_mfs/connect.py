@@ -8,25 +8,50 @@ A command never waits longer than `busy_wait_s` and then names the owner's pid.
 """
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from ipfs_mfs.config import Config
 from ipfs_mfs.errors import StoreInUse, StoreMissing, WrongKind
 from ipfs_mfs.owner import POLL_INTERVAL_S, Lock, Place, place_of
 
 if TYPE_CHECKING:
-    from ipfs_mfs.api import NodeApi
+    from ipfs_mfs.api import CareApi, NodeApi
+    from ipfs_mfs.control import RemoteNode
     from ipfs_mfs.node import Node
+
+T = TypeVar("T")
 
 
 def connect(config: Config) -> "NodeApi":
     """Raises StoreMissing, StoreInUse, and what opening a store raises."""
+    return _connect(config, lambda place, lock: open_here(config, place, lock))
+
+
+def connect_for_care(config: Config) -> "CareApi":
+    """As `connect`, but what is opened here may be too damaged for anything else."""
+
+    def here(place: Place, lock: Lock) -> "CareApi":
+        try:
+            clean_up(place)
+            require_store(config)
+            from ipfs_mfs.care import Patient
+
+            return Patient(config, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    return _connect(config, here)
+
+
+def _connect(config: Config, here: "Callable[[Place, Lock], T]") -> "T | RemoteNode":
     place = place_of(config)
     deadline_s = time.monotonic() + config.busy_wait_s
     while True:
         lock = place.try_lock()
         if lock is not None:
-            return open_here(config, place, lock)
+            return here(place, lock)
         if place.answers():
             from ipfs_mfs.control import RemoteNode
 

@@ -154,11 +154,23 @@ class RemoteNode:
     def gc(self, dry_run: bool, progress: api.ProgressCallback) -> api.GcSummary:
         return self._watched("Gc", api.GcSummary, progress, dry_run=dry_run)
 
-    def check(self, progress: api.ProgressCallback) -> api.CheckSummary:
-        return self._watched("Check", api.CheckSummary, progress)
+    def check(self, progress: api.ProgressCallback, repair: bool = False) -> api.CheckSummary:
+        return self._watched("Check", api.CheckSummary, progress, repair=repair)
+
+    def scrub(
+        self, rate_bytes_s: int | None, restart: bool, progress: api.ProgressCallback
+    ) -> api.ScrubSummary:
+        arguments = {"rate_bytes_s": rate_bytes_s, "restart": restart}
+        return self._watched("Scrub", api.ScrubSummary, progress, **arguments)
+
+    def dump(self, what: str, argument: str) -> Iterator[api.DumpItem]:
+        return self._many("Dump", api.DumpItem, what=what, argument=argument)
 
     def compact(self, progress: api.ProgressCallback) -> api.CompactSummary:
         return self._watched("Compact", api.CompactSummary, progress)
+
+    def resize(self, size_bytes: int | None, progress: api.ProgressCallback) -> api.ResizeSummary:
+        return self._watched("Resize", api.ResizeSummary, progress, size_bytes=size_bytes)
 
     def stats(self) -> api.StatsSummary:
         return self._one("Stats", api.StatsSummary)

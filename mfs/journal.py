@@ -13,6 +13,7 @@ Fit for one batch per operation: a batch of one row and one range costs its byte
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,7 @@ from mfs.pressure import has_room_twice
 from repo.errors import StoreFull
 from repo.service import Repo
 
+_log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 RECORD_SIZE_BYTES = 1 << 20
 """A record is closed once it is this large; with its last item it stays below 4 MiB."""
@@ -68,6 +70,8 @@ def _append(core: Core, items: list[Item]) -> None:
             core.journal_end = journal.append(record)
     except BaseException as error:
         # A part of a batch may be in the journal: it will never be complete, and is passed over.
+        # The next batch has its number, so that a number that is missing means a batch was lost.
+        core.journal_seq -= 1
         with core.lock:
             core.mark_all_fresh()
         if isinstance(error, StoreFull):
@@ -209,9 +213,14 @@ def replay(core: Core) -> bool:
             core.journal_end = position
             yield record
 
-    changed = False
+    changed = lost = False
     for seq, items in decode_batches(stored()):
-        if seq > core.head.journal_seq:
+        if seq > core.journal_seq + 1 and not lost:
+            # What follows builds on what is gone: with it, the tree would be one that never was.
+            lost = True
+            _log.error("root %s: batch %d of its journal is lost; the tree is as before it",
+                       core.head.root_id, core.journal_seq + 1)  # fmt: skip
+        if seq > core.head.journal_seq and not lost:
             for item in items:
                 _apply(core, item)
             core.journal_seq = seq

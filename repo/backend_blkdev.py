@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 from blkdev import errors as engine
 from blkdev.store import Store
 from repo.blocks_blkdev import BlkdevBlocks, translated
+from repo.errors import RefDamaged
 
 if TYPE_CHECKING:
     from blkdev.ledger import JournalStream
+
+
+def _translated(error: engine.StoreError, what: str = "") -> Exception:
+    """As `translated`, for names and journals."""
+    if not isinstance(error, engine.BlockDamaged):
+        return translated(error)
+    name = what or error.key.decode(errors="backslashreplace")
+    return RefDamaged(name, f"unreadable at device offset {error.offset}; check --repair drops it")
 
 
 class BlkdevNames:
@@ -23,7 +32,7 @@ class BlkdevNames:
         try:
             return self._store.name(name)
         except engine.StoreError as error:
-            raise translated(error) from error
+            raise _translated(error) from error
 
     def set_names(self, values: Mapping[bytes, bytes | None]) -> None:
         try:
@@ -35,7 +44,7 @@ class BlkdevNames:
         try:
             return sorted(self._store.names(prefix))
         except engine.StoreError as error:
-            raise translated(error) from error
+            raise _translated(error) from error
 
 
 class BlkdevJournal:
@@ -54,7 +63,7 @@ class BlkdevJournal:
         try:
             yield from self._stream.replay()
         except engine.StoreError as error:
-            raise translated(error) from error
+            raise _translated(error, f"journal {self._stream.stream}") from error
 
     def trim(self, position: int) -> None:
         try:

@@ -53,7 +53,7 @@ class BlkdevBlocks:
         if len(multihash) > KEY_SIZE_MAX_BYTES:
             data = data[1 + len(multihash) :]
         if not self._verified.is_known(multihash):
-            self._verified.check(cid, multihash, data)
+            _check(self._store, self._verified, cid, data)
         return data
 
     def get_part(self, cid: bytes, start: int, length: int) -> bytes:
@@ -163,7 +163,7 @@ class _View:
             data = data[1 + len(multihash) :]
         if not self._verified.is_known(multihash):
             try:
-                self._verified.check(cid, multihash, data)
+                _check(self._store, self._verified, cid, data)
             except BlockDamaged:
                 # The caller never enters its `with`, so nobody else would let go of the segment.
                 data.release()
@@ -182,6 +182,16 @@ class _View:
             # The segment may be reused from here on; whoever kept the view must not see that.
             self._data.release()
             self._context.__exit__(kind, error, traceback)
+
+
+def _check(store: Store, verified: Verified, cid: bytes, data: BytesLike) -> None:
+    """Raises BlockDamaged, after telling the engine, so that a put stores the block anew."""
+    multihash = cids.multihash_of(cid)
+    try:
+        verified.check(cid, multihash, data)
+    except BlockDamaged:
+        store.condemn(_key(multihash))
+        raise
 
 
 def _key(multihash: bytes) -> bytes:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("ipld", "blkdev", "repo", "exchange", "mfs", "pinning", "fusefs", "csi", "ipfs_mfs")
+PACKAGES = (
+    "ipld", "blkdev", "datastore", "repo", "exchange", "mfs", "pinning", "fusefs", "csi",
+    "ipfs_mfs",
+)  # fmt: skip
 KINDS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"}
 ROW = re.compile(r"^\| `(\w+)` \| `([\w/]+\.py)` \|")
 

@@ -123,7 +123,8 @@ install_python_packages() {
         --no-build-isolation --no-index --editable . || fail "pip could not install the program"
     # An editable install compiles nothing. The first command of a user who may not write here, or
     # whose Python is told not to, would compile everything again each time.
-    .venv/bin/python -m compileall -q ipld blkdev repo mfs pinning fusefs csi ipfs_mfs
+    .venv/bin/python -m compileall -q ipld blkdev datastore repo mfs pinning \
+        fusefs csi ipfs_mfs
 }
 
 # ----------------------------------------------------------------------------------- main

@@ -1,128 +1,140 @@
-"""Offline check: read and verify everything a store keeps, report what is wrong, write nothing.
+"""Offline check: read and verify everything a store keeps, say what is lost, write nothing.
 
-Unlike recovery it goes on past damage: it looks for the next whole group page by page, so that the
-extent of the damage is known.
+Unlike recovery it goes on past damage: it looks for the next whole group page by page, and in a
+damaged group for the records that hold by themselves, so that the extent of the damage is known.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blkdev import format as fmt
-from blkdev.catalog import Catalog, Segment
-from blkdev.segment import (
-    FIRST_GROUP_OFFSET,
-    Record,
-    Volume,
-    read_footer,
-    read_group,
-    read_group_header,
-    read_summary,
+from blkdev.care.walk import (
+    KIND_NAMES,
+    Damage,
+    Extent,
+    Live,
+    WatchedVolume,
+    inspect,
+    live_in,
+    walk,
 )
+from blkdev.catalog import Catalog, Segment
+from blkdev.segment import Record, Volume
 from blkdev.superblock import read_copy
+
+ProgressCallback = Callable[[int, int], None]
+"""Called now and then with bytes read and bytes to read; it may raise to end the work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. `key` is a key or name, b"" when it cannot be told."""
+    """One thing that is wrong.
+
+    `lost` is "block", "name", "journal record" and so on when something that was stored is gone,
+    and empty when only structure is damaged, which costs no data. `key` is the block's key, the
+    name, or the stream's number in 8 bytes; b"" when it cannot be told.
+    """
 
     what: str
     device_offset: int
     key: bytes = b""
+    lost: str = ""
 
 
 @dataclass
 class CheckReport:
-    """Result of a check; the store is sound when `findings` is empty. Sizes in bytes."""
+    """Result of a check; the store is sound when `findings` is empty. Sizes in bytes.
+
+    `damaged_slots` are segments with findings, `unreadable_slots` those that the device could not
+    read everywhere, `superblock_copies` how many copies of that are damaged.
+    """
 
     segments: int = 0
     records: int = 0
     live_records: int = 0
     bytes_read: int = 0
     live_bytes: int = 0
+    superblock_copies: int = 0
     findings: list[Finding] = field(default_factory=list)
+    damaged_slots: set[int] = field(default_factory=set)
+    unreadable_slots: set[int] = field(default_factory=set)
 
     @property
     def ok(self) -> bool:
         return not self.findings
 
+    @property
+    def lost(self) -> list[Finding]:
+        """The findings that name something lost."""
+        return [finding for finding in self.findings if finding.lost]
+
+
+def damaged_copies(volume: Volume) -> list[int]:
+    """Device offsets of the superblock copies that are damaged."""
+    offsets = volume.geometry.copy_offsets
+    return [offset for offset in offsets if read_copy(volume.device, offset)[0] is None]
+
 
 class Checker:
     """One pass over a store at rest: the caller keeps writers and compaction out."""
 
-    def __init__(self, volume: Volume, catalog: Catalog) -> None:
-        self._volume = volume
+    def __init__(
+        self, volume: Volume, catalog: Catalog, progress: ProgressCallback | None = None
+    ) -> None:
         self._catalog = catalog
+        self._progress = progress
+        self._total_bytes = sum(segment.end for segment in catalog.segments.values())
+        self._volume = WatchedVolume.over(volume, self._report_progress)
         self._report = CheckReport()
         self._unseen = set(catalog.live_locations())
         self._live_bytes: Counter[int] = Counter()
 
     def run(self) -> CheckReport:
-        """Raises nothing: whatever is wrong is a finding."""
-        self._check_superblocks()
-        for segment in sorted(self._catalog.segments.values(), key=lambda item: item.sequence):
+        """Raises nothing of its own: whatever is wrong is a finding."""
+        report, catalog = self._report, self._catalog
+        for offset in damaged_copies(self._volume):
+            report.superblock_copies += 1
+            report.findings.append(Finding("a superblock copy is damaged", offset))
+        for segment in sorted(catalog.segments.values(), key=lambda item: item.sequence):
             self._check_segment(segment)
-        for location in self._unseen:
-            self._find("a live record is not in the log", self._volume.device_offset(location))
-        for slot, segment in self._catalog.segments.items():
+        self._check_unseen()
+        for slot, segment in catalog.segments.items():
             counted, found = segment.live_bytes, self._live_bytes[slot]
-            if counted != found:
-                what = f"segment {slot} has {found} live bytes, not {counted}"
-                self._find(what, self._device_offset(slot, 0))
-        self._report.live_bytes = self._live_bytes.total()
-        return self._report
+            if counted != found and slot not in report.damaged_slots:
+                self._find(slot, 0, f"segment {slot} has {found} live bytes, not {counted}")
+        report.live_bytes = self._live_bytes.total()
+        report.bytes_read = self._volume.source.read_bytes
+        report.unreadable_slots = self._volume.failed_slots
+        for slot in report.unreadable_slots - report.damaged_slots:
+            self._find(slot, 0, f"the device cannot read all of segment {slot}")
+        return report
 
-    def _find(self, what: str, device_offset: int, key: bytes = b"") -> None:
-        self._report.findings.append(Finding(what, device_offset, key))
+    def _report_progress(self, _size_bytes: int) -> None:
+        if self._progress is not None:
+            done = min(self._volume.source.read_bytes, self._total_bytes)
+            self._progress(done, self._total_bytes)
 
-    def _device_offset(self, slot: int, offset: int) -> int:
-        return self._volume.geometry.segment_offset(slot) + offset
-
-    def _check_superblocks(self) -> None:
-        for offset in self._volume.geometry.copy_offsets:
-            if read_copy(self._volume.device, offset)[0] is None:
-                self._find("a superblock copy is damaged", offset)
+    def _find(self, slot: int, offset: int, what: str, key: bytes = b"", lost: str = "") -> None:
+        at = self._volume.geometry.segment_offset(slot) + offset
+        self._report.findings.append(Finding(what, at, key, lost))
+        self._report.damaged_slots.add(slot)
 
     def _check_segment(self, segment: Segment) -> None:
         self._report.segments += 1
-        volume, slot = self._volume, segment.slot
-        header = fmt.SEGMENT_HEADER.open(volume.try_read(slot, 0, 64), 0, volume.seed)
-        if header is None or header.sequence != segment.sequence:
-            self._find("a segment header is damaged", self._device_offset(slot, 0))
-        entries = array("Q")
-        for offset, group in self._groups(segment):
-            self._report.bytes_read += group.size_bytes
-            records = read_group(volume, slot, offset, group, verify_values=False)
-            if records is None:
-                self._find("a group is damaged", self._device_offset(slot, offset))
-            for record in records or ():
-                self._check_record(segment, record)
-                entries.extend(record.entry(volume.index_salt))
-        footer = read_footer(volume, slot, segment.sequence)
-        end = self._device_offset(slot, volume.geometry.segment_size_bytes)
-        if segment.sealed and (footer is None or read_summary(volume, slot, footer) != entries):
-            self._find("a segment summary is damaged", end - fmt.SEGMENT_FOOTER.size_bytes)
-
-    def _groups(self, segment: Segment) -> Iterator[tuple[int, fmt.Row]]:
-        """All groups, also those past damage."""
-        offset, expected = FIRST_GROUP_OFFSET, FIRST_GROUP_OFFSET
-        while offset < segment.end:
-            header = read_group_header(self._volume, segment.slot, offset)
-            if header is not None and header.segment_sequence == segment.sequence:
-                yield offset, header
-                offset = expected = offset + fmt.aligned(header.size_bytes)
-                continue
-            if offset == expected:
-                self._find("a group header is damaged", self._device_offset(segment.slot, offset))
-            offset += fmt.PAGE_SIZE_BYTES
+        for found in walk(self._volume, Extent.of(segment)):
+            if isinstance(found, Damage):
+                self._find(segment.slot, found.offset, found.what)
+            else:
+                self._check_record(segment, found)
 
     def _check_record(self, segment: Segment, record: Record) -> None:
         self._report.records += 1
         live_bytes = 0
-        if record.header.kind == fmt.KIND_TOMBSTONES:
+        kind = record.header.kind
+        if kind == fmt.KIND_TOMBSTONES:
             in_use = self._catalog.by_sequence
             needed = [target for _, _, target in fmt.tombstones(record.value) if target in in_use]
             live_bytes = len(needed) * fmt.TOMBSTONE.size_bytes
@@ -132,5 +144,22 @@ class Checker:
             self._report.live_records += 1
         self._live_bytes[segment.slot] += live_bytes
         if live_bytes and not record.is_whole:
-            offset = self._volume.device_offset(record.location)
-            self._find("a value fails its checksum", offset, record.key)
+            offset = fmt.location_offset(record.location)
+            lost = KIND_NAMES[kind]
+            self._find(segment.slot, offset, "a value fails its checksum", record.key, lost)
+
+    def _check_unseen(self) -> None:
+        """Live records that no walk came across: most are lost with their headers."""
+        slots = {fmt.location_slot(location) for location in self._unseen}
+        for live in live_in(self._catalog, slots) if slots else ():
+            if live.location in self._unseen:
+                self._check_alone(live)
+
+    def _check_alone(self, live: Live) -> None:
+        slot, offset = fmt.location_slot(live.location), fmt.location_offset(live.location)
+        verdict = inspect(self._volume, live)
+        if verdict.record is None:
+            what = f"a live record is lost: {verdict.problem}"
+            self._find(slot, offset, what, verdict.key, KIND_NAMES[live.kind])
+        else:
+            self._find(slot, offset, "a live record is not in the log", verdict.key)

@@ -13,6 +13,9 @@ static PyObject *fingerprint(PyObject *module, PyObject *args)
 
 static PyMethodDef module_methods[] = {
     {"fingerprint_of", fingerprint, METH_VARARGS, "64 bits of a key; see blkdev/index.py."},
+    {"guard", guard, METH_VARARGS, "Survive read errors in this range of memory."},
+    {"unguard", unguard, METH_O, "Forget the range that starts here, before it is unmapped."},
+    {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
     {"stage", stage, METH_VARARGS, "Stage new small blocks; see blkdev/log.py."},
     {NULL},
 };

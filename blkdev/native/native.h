@@ -1,5 +1,6 @@
 /* The engine's inner loops in C. Optional: without a compiler the same is done in Python.
  *
+ *   guard    a read error under a map becomes a count instead of the end of the process
  *   Index    the shards of blkdev/index.py, slot for slot the same arrays
  *   stage    new small blocks into the staged group, many per call
  *   Finder   from a key to its value or size with one read, when nothing is out of the ordinary
@@ -71,6 +72,11 @@ extern PyTypeObject IndexType;
 
 /* stage.c */
 PyObject *stage(PyObject *module, PyObject *args);
+
+/* guard.c */
+PyObject *guard(PyObject *module, PyObject *args);
+PyObject *unguard(PyObject *module, PyObject *argument);
+PyObject *fault_count(PyObject *module, PyObject *unused);
 
 /* finder.c */
 extern PyTypeObject FinderType;

@@ -413,8 +413,10 @@ class GcSummary(_message.Message):
     def __init__(self, dry_run: _Optional[bool] = ..., blocks_removed: _Optional[int] = ..., bytes_removed: _Optional[int] = ..., blocks_kept: _Optional[int] = ..., bytes_reclaimed: _Optional[int] = ..., blocks_missing: _Optional[int] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CheckRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("repair",)
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
+    repair: bool
+    def __init__(self, repair: _Optional[bool] = ...) -> None: ...
 
 class CheckEvent(_message.Message):
     __slots__ = ("progress", "summary")
@@ -437,16 +439,80 @@ class Finding(_message.Message):
     def __init__(self, severity: _Optional[str] = ..., where: _Optional[str] = ..., cid: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class CheckSummary(_message.Message):
-    __slots__ = ("blocks", "bytes_read", "roots", "findings")
+    __slots__ = ("blocks", "bytes_read", "roots", "findings", "repair")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     BYTES_READ_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
     blocks: int
     bytes_read: int
     roots: int
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
-    def __init__(self, blocks: _Optional[int] = ..., bytes_read: _Optional[int] = ..., roots: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+    repair: RepairSummary
+    def __init__(self, blocks: _Optional[int] = ..., bytes_read: _Optional[int] = ..., roots: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., repair: _Optional[_Union[RepairSummary, _Mapping]] = ...) -> None: ...
+
+class RepairSummary(_message.Message):
+    __slots__ = ("records_kept", "records_lost", "segments_freed", "segments_retired")
+    RECORDS_KEPT_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_LOST_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FREED_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_RETIRED_FIELD_NUMBER: _ClassVar[int]
+    records_kept: int
+    records_lost: int
+    segments_freed: int
+    segments_retired: int
+    def __init__(self, records_kept: _Optional[int] = ..., records_lost: _Optional[int] = ..., segments_freed: _Optional[int] = ..., segments_retired: _Optional[int] = ...) -> None: ...
+
+class ScrubRequest(_message.Message):
+    __slots__ = ("rate_bytes_s", "restart")
+    RATE_BYTES_S_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    rate_bytes_s: int
+    restart: bool
+    def __init__(self, rate_bytes_s: _Optional[int] = ..., restart: _Optional[bool] = ...) -> None: ...
+
+class ScrubEvent(_message.Message):
+    __slots__ = ("progress", "summary")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    summary: ScrubSummary
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., summary: _Optional[_Union[ScrubSummary, _Mapping]] = ...) -> None: ...
+
+class ScrubSummary(_message.Message):
+    __slots__ = ("resumed", "segments", "records", "bytes_read", "findings")
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_READ_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    resumed: bool
+    segments: int
+    records: int
+    bytes_read: int
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, resumed: _Optional[bool] = ..., segments: _Optional[int] = ..., records: _Optional[int] = ..., bytes_read: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
+class DumpRequest(_message.Message):
+    __slots__ = ("what", "argument")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENT_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    argument: str
+    def __init__(self, what: _Optional[str] = ..., argument: _Optional[str] = ...) -> None: ...
+
+class DumpItem(_message.Message):
+    __slots__ = ("kind", "device_offset", "damaged", "fields")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    device_offset: int
+    damaged: str
+    fields: str
+    def __init__(self, kind: _Optional[str] = ..., device_offset: _Optional[int] = ..., damaged: _Optional[str] = ..., fields: _Optional[str] = ...) -> None: ...
 
 class CompactRequest(_message.Message):
     __slots__ = ()
@@ -469,6 +535,38 @@ class CompactSummary(_message.Message):
     bytes_moved: int
     bytes_freed: int
     def __init__(self, segments_freed: _Optional[int] = ..., bytes_moved: _Optional[int] = ..., bytes_freed: _Optional[int] = ...) -> None: ...
+
+class ResizeRequest(_message.Message):
+    __slots__ = ("size_bytes",)
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    def __init__(self, size_bytes: _Optional[int] = ...) -> None: ...
+
+class ResizeEvent(_message.Message):
+    __slots__ = ("progress", "summary")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    summary: ResizeSummary
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., summary: _Optional[_Union[ResizeSummary, _Mapping]] = ...) -> None: ...
+
+class ResizeSummary(_message.Message):
+    __slots__ = ("store", "size_bytes", "segments_before", "segments", "bytes_moved", "free_bytes", "file_fits")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MOVED_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILE_FITS_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    size_bytes: int
+    segments_before: int
+    segments: int
+    bytes_moved: int
+    free_bytes: int
+    file_fits: bool
+    def __init__(self, store: _Optional[str] = ..., size_bytes: _Optional[int] = ..., segments_before: _Optional[int] = ..., segments: _Optional[int] = ..., bytes_moved: _Optional[int] = ..., free_bytes: _Optional[int] = ..., file_fits: _Optional[bool] = ...) -> None: ...
 
 class StatsRequest(_message.Message):
     __slots__ = ()

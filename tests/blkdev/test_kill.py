@@ -1,21 +1,27 @@
 """kill -9 while a process writes: what it acknowledged is there, bit for bit.
 
-`KILL_COUNT` sets how often. The child tells what it committed through a pipe; whatever it told
-before it died must be there, in the file that it left.
+`KILL_COUNT` sets how often, `KILL_SEED` when. The child tells what it committed through a pipe;
+whatever it told before it died must be there, in the file or on the device that it left.
 """
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
+from tests.blkdev import loops
 from tests.blkdev.devices import SIZE_BYTES, SMALL_SEGMENT_BYTES, assert_sound, block
 
-KILLS = int(os.environ.get("KILL_COUNT", "20"))
+KILLS = int(os.environ.get("KILL_COUNT", "200"))
+KILLS_QUICK = 10
 SEED = int(os.environ.get("KILL_SEED", "1"))
 
 WRITER = """
@@ -66,19 +72,17 @@ def killed_writer(path, first: int, lines: int) -> list[list[str]]:
     return [line.split() for line in told if line.endswith("\n")]
 
 
-def test_acknowledged_keys_survive_kill_9_and_deleted_ones_stay_away(tmp_path):
+def survive(path: Path, kills: int) -> None:
+    """Write to a new store at `path`, kill, look, again and again."""
     print(f"KILL_SEED={SEED}")
-    path = tmp_path / "store"
-    device = FileDevice(path, create_size_bytes=SIZE_BYTES)
-    Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
-    device.close()
+    with contextlib.closing(open_device(path)) as device:
+        Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
     rng = random.Random(SEED)
     alive: set[int] = set()
     deleted: set[int] = set()
-    for round_ in range(KILLS):
-        first = (round_ + 1) * 100_000
+    for round_ in range(kills):
         unsure: set[int] = set()
-        told = killed_writer(path, first, rng.randrange(1, 60))
+        told = killed_writer(path, (round_ + 1) * 100_000, rng.randrange(1, 60))
         assert told
         for sign, *words in told:
             numbers = set(map(int, words))
@@ -105,3 +109,38 @@ def test_acknowledged_keys_survive_kill_9_and_deleted_ones_stay_away(tmp_path):
                 store.delete_many(list(store.keys()))
                 deleted |= alive
                 alive.clear()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "store"
+    FileDevice(path, create_size_bytes=SIZE_BYTES).close()
+    return path
+
+
+@pytest.fixture
+def loop_device(tmp_path):
+    with loops.attached(tmp_path / "disk", SIZE_BYTES) as name:
+        yield Path(name)
+
+
+def test_acknowledged_keys_in_a_file_survive_kill_9_and_deleted_ones_stay_away(file):
+    survive(file, KILLS_QUICK)
+
+
+@pytest.mark.needs_root
+def test_acknowledged_keys_on_a_device_survive_kill_9_and_deleted_ones_stay_away(loop_device):
+    survive(loop_device, KILLS_QUICK)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_file_survives_many_times_kill_9(file):
+    survive(file, KILLS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.needs_root
+def test_device_survives_many_times_kill_9(loop_device):
+    survive(loop_device, KILLS)

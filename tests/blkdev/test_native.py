@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blkdev import index, log, reader, shards
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.format import NO_FINGERPRINT
 from blkdev.shards import SHARD_COUNT, Shards
@@ -182,11 +183,15 @@ def superblocks_apart(image: bytes) -> bytes:
 # ----------------------------------------------------------------------------- odd answers
 
 
+def opened(path: Path) -> Store:
+    device = FileDevice(path, create_size_bytes=SIZE_BYTES)
+    Store.format(device, segment_size_bytes=512 << 10)
+    return Store.open(device)
+
+
 @pytest.fixture
 def store(tmp_path):
-    device = FileDevice(tmp_path / "store", create_size_bytes=SIZE_BYTES)
-    Store.format(device, segment_size_bytes=512 << 10)
-    with Store.open(device) as store:
+    with opened(tmp_path / "store") as store:
         yield store
 
 
@@ -216,13 +221,28 @@ def test_every_size_is_read_staged_and_written(store, committed, size):
         assert not store.has(key[:-1] + bytes([key[-1] ^ 1]))
 
 
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("size", [1, 4096, 100_000])
+@pytest.mark.parametrize(
+    ("start", "length"), [(0, 0), (0, 1), (0, 1 << 30), (1, 100), (4000, 200), (1 << 40, 5)]
+)
+def test_every_part_is_the_part_of_the_value(store, committed, size, start, length):
+    key, value = block(1, size)
+    put(store, [(key, value)])
+    if committed:
+        store.commit()
+    assert store.get_part(key, start, length) == value[start : start + length]
+    with pytest.raises(KeyNotFound):
+        store.get_part(key[:-1] + bytes([key[-1] ^ 1]), start, length)
+
+
 @pytest.mark.parametrize("at", [0, 4, 6, 9, 16, 30])
 def test_a_damaged_header_is_damage_and_not_absence(store, at):
     put(store, blocks(0, 3))
     store.commit()
     key, _ = block(1)
     damage(store, key, at)
-    for read in (store.get, store.has, store.size_of):
+    for read in (store.get, store.has, store.size_of, lambda key: store.get_part(key, 0, 1)):
         with pytest.raises(BlockDamaged):
             read(key)
     assert store.get(block(0)[0]) == block(0)[1]
@@ -236,6 +256,59 @@ def test_a_damaged_value_is_told_and_its_size_is_known(store):
     with pytest.raises(BlockDamaged):
         store.get(key)
     assert store.size_of(key) == len(value)
+
+
+TRUNCATED = """
+import os, sys
+if {pure}:
+    sys.modules["blkdev._native"] = None
+from pathlib import Path
+from blkdev.errors import BlockDamaged
+from tests.blkdev.test_native import opened, block, put
+store = opened(Path({path!r}))
+key, value = block(1, 200_000)
+put(store, [(key, value), block(2, 200_000)])
+store.commit()
+try:
+    with store.view(key) as view:
+        os.truncate({path!r}, 4096)
+        shown = bytes(view)
+    print("no error")
+except BlockDamaged:
+    print("damaged", shown == value)
+for key in (key, block(2, 200_000)[0]):
+    try:
+        store.get(key)
+        print("no error")
+    except BlockDamaged:
+        print("damaged")
+"""
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_device_that_fails_under_a_view_is_damage_and_not_the_end(tmp_path, pure):
+    """The page was there when it was asked for, and is not when it is touched: SIGBUS."""
+    code = TRUNCATED.format(pure=pure, path=str(tmp_path / "store"))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    if pure:
+        assert done.returncode == -signal.SIGBUS
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == ["damaged False", "damaged", "damaged"]
+
+
+def test_a_bus_error_that_is_not_ours_still_ends_the_process():
+    lines = ["import mmap, os", "file = os.memfd_create('empty')"]
+    lines += ["os.ftruncate(file, 4096)", "memory = mmap.mmap(file, 4096)"]
+    if not PURE:
+        lines += ["from blkdev import _native", "_native.guard(1 << 40, 1 << 20)"]
+    lines += ["os.ftruncate(file, 0)", "memory[0]"]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGBUS
 
 
 def test_two_keys_of_one_fingerprint_are_told_apart(store, monkeypatch):

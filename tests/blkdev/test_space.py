@@ -7,7 +7,7 @@ import pytest
 
 from blkdev import superblock
 from blkdev.device import RamDevice
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import StoreFull
 from blkdev.format import NO_SLOT, PAGE_SIZE_BYTES
 from blkdev.store import Store
@@ -97,6 +97,21 @@ def test_deletes_names_and_trims_work_on_a_full_store():
     assert [record for _, record in recovered.journal(1).replay()] == [b"record"]
     assert recovered.stats().keys == count - 10
     assert_sound(recovered)
+
+
+def test_values_do_not_take_the_room_that_a_name_on_a_full_store_was_given():
+    """It was given one of the last segments, and that has room for some values, too."""
+    store, _ = new_store()
+    count = fill(store, size_bytes=20_000)
+    fill(store, 10_000, 300)
+    for round_ in range(40):
+        store.set_name(b"name", b"%d" % round_)
+        fill(store, 20_000 + 1000 * round_, 300)
+    for key, _ in blocks(0, count, 20_000):
+        assert store.delete_many([key]) == 1
+    store.commit()
+    assert fill(store, 100_000, 20_000) - 100_000 > 0.9 * count
+    assert_sound(store)
 
 
 def test_deleting_everything_makes_a_full_store_take_as_much_again(full):
@@ -331,10 +346,14 @@ def test_unreadable_or_missing_checkpoint_costs_no_data():
     missing = copied(device)
     for page in range(first, end):
         missing.pages.pop(page, None)
-    for image in (unreadable, missing):
-        store = Store.open(image)
-        assert not store.recovery.from_checkpoint
-        assert_content(store, expected)
+    store = Store.open(missing)
+    assert not store.recovery.from_checkpoint
+    assert_content(store, expected)
+    store = Store.open(unreadable)
+    assert not store.recovery.from_checkpoint
+    assert store.recovery.damaged_slots, "its segments are set aside"
+    assert contents(store) == expected
+    assert store.check().ok
 
 
 def test_damaged_checkpoint_of_a_closed_store_costs_no_data():

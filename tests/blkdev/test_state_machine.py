@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from blkdev.device import RamDevice
-from blkdev.errors import StoreFull
+from blkdev.errors import StoreFull, ValueTooLarge
 from blkdev.store import Store
 from tests.blkdev.devices import SIZE_BYTES, assert_sound, contents, formatted
 
@@ -77,6 +77,27 @@ class StoreAgainstDict(RuleBasedStateMachine):
         assert self.store.delete_many(chosen) == len(gone)
         left = {key: value for key, value in stored.items() if key not in gone}
         self._step((left, names, journals))
+
+    @rule(
+        chosen=st.dictionaries(keys, st.none() | st.sampled_from(VALUE_SIZES), max_size=5),
+        again=st.booleans(),
+    )
+    def apply(self, chosen: dict[bytes, int | None], again: bool) -> None:
+        """New values, or with `again` perhaps those that are there; and deletions: one step."""
+        self.version += not again
+        stored, names, journals = self.states[-1]
+        changes = {
+            key: None if size is None else random.Random(self.version).randbytes(size)
+            for key, size in chosen.items()
+        }
+        try:
+            self.store.apply(changes)
+        except (StoreFull, ValueTooLarge):
+            return
+        changed = {**stored, **changes}
+        left = {key: value for key, value in changed.items() if value is not None}
+        if left != stored:
+            self._step((left, names, journals))
 
     @rule(chosen=keys)
     def delete_before_a_position(self, chosen: bytes) -> None:

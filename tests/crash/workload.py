@@ -1,10 +1,16 @@
-"""Operations whose crashes are enumerated, each with the steps it adds to the expected states."""
+"""Operations whose crashes are enumerated, each with the steps it adds to the expected states.
 
+Whatever else a store can do to its device becomes one function here and one entry of OPERATIONS:
+all sequences with it are then enumerated, cut and judged like the others.
+"""
+
+import itertools
 import random
 from collections.abc import Callable
 
 from blkdev.device import RamDevice
 from blkdev.errors import StoreFull
+from blkdev.index import fingerprint_of
 from blkdev.store import Store
 from tests.crash.enumeration import Pages, Run, State, contents
 
@@ -53,6 +59,23 @@ def put_pair(run: Run) -> None:
     """A duplicate, and a new key after it."""
     put(run, b"kept 0", 3000)
     put(run, b"pair %d" % len(run.states), 2000)
+
+
+def grow_index(run: Run) -> None:
+    """Keys of one table of the index, so many that it grows, with a checkpoint on the way."""
+    keys = crowded_keys(run.store._volume.index_salt, len(run.states))
+    for key in keys[:3]:
+        put(run, key, 24)
+    checkpoint(run)
+    for key in keys[3:]:
+        put(run, key, 24)
+
+
+def crowded_keys(index_salt: int, first: int, count: int = 7) -> list[bytes]:
+    """Keys whose fingerprints begin with the same 8 bits."""
+    numbered = (b"crowd %d" % number for number in itertools.count(first * 100_000))
+    crowd = (key for key in numbered if fingerprint_of(key, index_salt) >> 56 == 0x5A)
+    return list(itertools.islice(crowd, count))
 
 
 def delete_old(run: Run) -> None:
@@ -135,8 +158,13 @@ def kill(run: Run) -> None:
 
 OPERATIONS: tuple[Operation, ...] = (
     put_small, put_large, put_pair, delete_old, delete_new, delete_and_put_again, set_names,
-    journal, commit, write_out, compact, checkpoint, reopen, kill,
+    journal, commit, write_out, compact, checkpoint, reopen, kill, grow_index,
 )  # fmt: skip
+
+
+def named(operation: Operation) -> str:
+    """For the ids of tests."""
+    return operation.__name__
 
 
 def perform(run: Run, operations: tuple[Operation, ...]) -> int:

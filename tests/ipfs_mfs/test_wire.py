@@ -24,6 +24,8 @@ def example(kind, seed=1):
             element = hint.__args__[0]
             inner = "one" if element is str else example(element, number)
             values[name] = (inner, inner)
+        elif hasattr(hint, "_fields"):
+            values[name] = example(hint, number)
         elif "str" in text:
             values[name] = f"text {number}"
         elif "bytes" in text:

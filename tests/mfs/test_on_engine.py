@@ -9,6 +9,7 @@ import random
 import pytest
 
 from blkdev.device import RamDevice
+from blkdev.errors import StoreFull
 from blkdev.store import Store
 from ipld.profile import UNIXFS_V1_2025
 from mfs.errors import NoSpace
@@ -136,3 +137,58 @@ def test_a_device_that_is_full_says_so_and_deleting_helps(formatted):
         tree.sync()
         world.repo.gc()
         assert read_tree(tree) == kept
+
+
+@pytest.mark.allow_logs("batch .* of its journal is lost")
+@pytest.mark.parametrize("hit", range(4))
+def test_damaged_batch_costs_what_was_synced_since_and_never_leaves_a_mix(formatted, hit):
+    """After a repair the root opens as it was at the fsync before the damaged batch."""
+    device = RamDevice(SIZE_BYTES, pages=dict(formatted))
+    world = EngineWorld(device)
+    states = [read_tree(world.tree)]
+    for number in range(4):
+        folder = world.tree.mkdir(ROOT_INO, b"folder %d" % number, 0o755, 0, 0).ino
+        ino = make_file(world.tree, b"file", b"content %d" % number, folder)
+        world.tree.fsync(ino)
+        states.append(read_tree(world.tree))
+    world.store.put_many([(b"k" * 34, b"so that the last batch is known to be durable")])
+    world.store.commit()
+    store = Store.open(device)
+    ((stream, state),) = store._catalog.streams.items()
+    location = sorted(state.records.items())[hit][1]
+    offset = store._volume.device_offset(location) + 24 + 8 + 30
+    page = bytearray(device.pages[offset // 4096])
+    page[offset % 4096] ^= 1
+    device.pages[offset // 4096] = bytes(page)
+    store = Store.open(device)
+    report = store.repair()
+    assert [(f.lost, int.from_bytes(f.key, "little")) for f in report.lost] == [
+        ("journal record", stream)
+    ]
+    store.close()
+    again = EngineWorld(device)
+    assert read_tree(again.tree) == states[hit]
+    make_file(again.tree, b"new", b"life")
+    again.close()
+    again = EngineWorld(device)
+    assert read_tree(again.tree).keys() == states[hit].keys() | {b"new"}
+
+
+def test_batch_after_one_that_failed_is_not_taken_for_one_after_a_lost_one(formatted, monkeypatch):
+    device = RamDevice(SIZE_BYTES, pages=dict(formatted))
+    world = EngineWorld(device)
+    first = make_file(world.tree, b"first", b"1")
+    world.tree.fsync(first)
+    second = make_file(world.tree, b"second", b"2")
+    with monkeypatch.context() as patched:
+        patched.setattr("blkdev.ledger.JournalStream.append", full)
+        with pytest.raises(NoSpace):
+            world.tree.fsync(second)
+    third = make_file(world.tree, b"third", b"3")
+    world.tree.fsync(third)
+    state = read_tree(world.tree)
+    assert read_tree(EngineWorld(RamDevice(SIZE_BYTES, pages=dict(device.pages))).tree) == state
+
+
+def full(self, record):
+    raise StoreFull("memory")

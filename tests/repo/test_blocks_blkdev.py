@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blkdev.device import RamDevice
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
 from ipld import cid as cids
@@ -127,6 +127,27 @@ def test_block_with_an_unreadable_header_is_not_here_and_is_stored_again(ram):
         blocks.get(block.cid)
     assert not blocks.has(block.cid)
     assert blocks.put_many([block]) == 1
+    assert blocks.get(block.cid) == block.data
+
+
+@pytest.mark.parametrize("read", ["get", "view", "get_part"])
+def test_block_with_wrong_bytes_is_damaged_then_not_here_and_is_stored_again(ram, read):
+    block, other = blocks_of(2, 5000)
+    blocks = ram.backend.blocks
+    blocks.put_many([block, other])
+    ram.backend.commit()
+    flip(ram.device, bytes(block.data[:64]), 20)
+    assert blocks.has(block.cid)
+    with pytest.raises(BlockDamaged):
+        if read == "view":
+            with blocks.view(block.cid):
+                raise AssertionError("wrong bytes were shown")
+        elif read == "get":
+            blocks.get(block.cid)
+        else:
+            blocks.get_part(block.cid, 0, 10)
+    assert not blocks.has(block.cid)
+    assert blocks.put_many([block, other]) == 1
     assert blocks.get(block.cid) == block.data
 
 

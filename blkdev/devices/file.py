@@ -4,7 +4,8 @@ Invariants
 - Maps are PROT_READ: nothing is ever written through one, so a stray pointer cannot damage the
   store, and no page of the device is dirty that `write` did not make so.
 - A mapped page is touched only after MADV_POPULATE_READ succeeded on it: a read error is then an
-  OSError instead of SIGBUS, and the I/O happens with the interpreter lock released.
+  OSError instead of SIGBUS, and the I/O happens with the interpreter lock released. A page may be
+  evicted between the two; where the C helper was built, an error then is a count (`fault_count`).
 - No map reaches beyond the device's end.
 - An exclusive flock is held from open to close (a shared one when read-only).
 - `_windows_lock` guards the table of maps and is held for no I/O.
@@ -26,6 +27,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from struct import unpack
+from typing import TYPE_CHECKING, Any
 
 from blkdev.errors import DeviceBusy, DeviceReadOnly
 from blkdev.format import PAGE_SIZE_BYTES, BytesLike
@@ -64,6 +66,15 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
+if TYPE_CHECKING:
+    from blkdev import _native as native
+else:
+    try:
+        from blkdev import _native as native
+    except ImportError:
+        native = None
+
+
 class _Window:
     """One read-only map of part of the device; unmapped when its last view is gone."""
 
@@ -72,10 +83,19 @@ class _Window:
         if address == _MAP_FAILED:
             raise OSError(ctypes.get_errno(), "cannot map the device")
         memory = (ctypes.c_ubyte * length).from_address(address)
-        weakref.finalize(memory, _munmap, address, length)
+        if native is not None:
+            native.guard(address, length)
+        self.end = offset + length
+        self.unmapping = weakref.finalize(memory, _unmap, address, length)
         self.address: int = address
         # The view owns `memory`, and every slice owns the view.
         self.bytes = memoryview(memory).cast("B").toreadonly()
+
+
+def _unmap(address: int, length: int) -> None:
+    if native is not None:
+        native.unguard(address)
+    _munmap(address, length)
 
 
 class FileDevice:
@@ -101,7 +121,9 @@ class FileDevice:
         self._window_count, self._window_size_bytes = windows
         self._windows: OrderedDict[int, _Window] = OrderedDict()
         self._windows_lock = threading.Lock()
+        self._mapped: list[tuple[int, weakref.finalize[..., Any]]] = []
         self._populated_bytes = 0
+        self._faults_seen = self.fault_count
         self._can_populate = True
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if create_size_bytes is not None:
@@ -114,6 +136,8 @@ class FileDevice:
             if not read_only:
                 # A failure of the last owner's writes is reported once, to whoever syncs first.
                 os.fsync(self._descriptor)
+            # Reads are of one record, whose length is known: what lies behind it is another's.
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -163,17 +187,28 @@ class FileDevice:
         number, skip = divmod(offset, self._window_size_bytes)
         if skip + length > self._window_size_bytes or not self._can_populate:
             return memoryview(self.read(offset, length))
+        if self._faults_seen != self.fault_count:
+            # A window may have zeros where the device has something else.
+            self._faults_seen = self.fault_count
+            self._drop_windows()
         window = self._windows.get(number) or self._map(number)
         begin = skip & -PAGE_SIZE_BYTES
         if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
             # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
             self._can_populate = ctypes.get_errno() != 22
+            # The traceback of a read error must not keep the map, and with it the device.
+            del window
             return memoryview(self.read(offset, length))
         view = window.bytes[skip : skip + length]
         self._populated_bytes += length
         if self._populated_bytes > _POPULATED_MAX_BYTES:
             self._drop_windows()
         return view
+
+    @property
+    def fault_count(self) -> int:
+        """Of all devices of the process."""
+        return 0 if native is None else native.fault_count()
 
     def _drop_windows(self) -> None:
         """Maps that views are open on stay until the last of those is gone."""
@@ -183,13 +218,15 @@ class FileDevice:
 
     def _map(self, number: int) -> _Window:
         offset = number * self._window_size_bytes
-        length = min(self._window_size_bytes, self.size_bytes - offset)
-        if length <= 0:
-            raise OSError(22, "view beyond the end of the device")
         with self._windows_lock:
+            length = min(self._window_size_bytes, self.size_bytes - offset)
+            if length <= 0:
+                raise OSError(22, "view beyond the end of the device")
             window = self._windows.get(number)
             if window is None:
                 window = self._windows[number] = _Window(self._descriptor, offset, length)
+                self._mapped = [each for each in self._mapped if each[1].alive]
+                self._mapped.append((window.end, window.unmapping))
                 while len(self._windows) > self._window_count:
                     self._windows.popitem(last=False)
             return window
@@ -213,6 +250,38 @@ class FileDevice:
     def discard(self, offset: int, length: int) -> None:
         # Best effort: a result that says it cannot be done changes nothing.
         _fallocate(self._descriptor, _FALLOC_PUNCH_HOLE_KEEP_SIZE, offset, length)
+
+    def measure(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def set_size(self, size_bytes: int) -> bool:
+        present = self.measure()
+        if size_bytes > present:
+            os.ftruncate(self._descriptor, size_bytes)
+        self._use(size_bytes)
+        if size_bytes < present:
+            if self._is_mapped_beyond(size_bytes):
+                return False
+            os.ftruncate(self._descriptor, size_bytes)
+        return True
+
+    def _use(self, size_bytes: int) -> None:
+        """From here on maps are made for this size, and none is used that is too short for it."""
+        with self._windows_lock:
+            self.size_bytes = size_bytes
+            self._windows.clear()
+
+    def _is_mapped_beyond(self, size_bytes: int) -> bool:
+        """Whether, after a while, a view still keeps a map of the end: whoever touches a page of
+        it that was cut off would be killed.
+        """
+        for _ in range(_LOCK_TRIES):
+            with self._windows_lock:
+                ends = [end for end, unmapping in self._mapped if unmapping.alive]
+            if all(end <= size_bytes for end in ends):
+                return False
+            time.sleep(_LOCK_PAUSE_S)
+        return True
 
     def close(self) -> None:
         self._drop_windows()
@@ -239,9 +308,18 @@ class BlockDevice(FileDevice):
         fcntl.ioctl(self._descriptor, _BLKROGET, refused)
         if not self.read_only and any(refused):
             raise DeviceReadOnly(f"{self.name} is set read-only (blockdev --setrw changes that)")
+        return self.measure()
+
+    def measure(self) -> int:
         size = bytearray(8)
         fcntl.ioctl(self._descriptor, _BLKGETSIZE64, size)
         return int(unpack("<Q", size)[0])
+
+    def set_size(self, size_bytes: int) -> bool:
+        if size_bytes > (present := self.measure()):
+            raise OSError(28, f"{self.name} has only {present} bytes")
+        self._use(size_bytes)
+        return True
 
 
 def _owner_of_path(path: str) -> int | None:
