@@ -283,5 +283,5 @@ class Compactor:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-            catalog.release(slot for slot in slots if slot not in catalog.bad_slots)
+            catalog.release(slots)
         return ready
