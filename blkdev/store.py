@@ -17,6 +17,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import islice
 from zlib import crc32
 
 from blkdev import batch, superblock
@@ -283,18 +285,11 @@ class Store:
         Raises StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-
-        def deletion(batch: list[bytes]) -> Callable[[], int]:
-            return lambda: self._delete(batch, before)
-
+        remaining = iter(keys)
         deleted = 0
-        batch: list[bytes] = []
-        for key in keys:
-            batch.append(key)
-            if len(batch) == fmt.TOMBSTONES_PER_RECORD_MAX:
-                deleted += self._with_room(deletion(batch), RELEASE)
-                batch = []
-        return deleted + self._with_room(deletion(batch), RELEASE)
+        while some := list(islice(remaining, fmt.TOMBSTONES_PER_RECORD_MAX)):
+            deleted += self._with_room(partial(self._delete, some, before), RELEASE)
+        return deleted
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
         with self._log.write_lock:
