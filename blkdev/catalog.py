@@ -12,7 +12,7 @@ Invariants
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
-- `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
+- `bad_slots` are segments with unreadable sectors (see blkdev/care/bad_slots.py): never in `free`.
 - Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
   or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
@@ -112,8 +112,8 @@ class Catalog:
         self.damaged = {at for at in self.damaged if fmt.location_slot(at) != segment.slot}
 
     def release(self, slots: Iterable[int]) -> None:
-        """These slots hold nothing any more, durably."""
-        for slot in slots:
+        """These slots hold nothing any more, durably; but bad ones are never used again."""
+        for slot in [slot for slot in slots if slot not in self.bad_slots]:
             (self.free if slot < self._withheld_from else self.withheld).append(slot)
 
     @property
@@ -131,8 +131,6 @@ class Catalog:
         withheld, self.withheld = self.withheld, []
         self._withheld_from = fmt.NO_SLOT
         self.release(slot for slot in withheld if slot < slot_count)
-        for slot in [slot for slot in self.bad_slots if slot >= slot_count]:
-            del self.bad_slots[slot]
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes

@@ -129,7 +129,16 @@ class Reader:
                 return None
         return self._finder
 
-    def keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+    def keys(self) -> Iterator[bytes]:
+        """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
+        by_slot: dict[int, array[int]] = {}
+        with self._log.write_lock, self._log.state_lock:
+            self._check_open()
+            for entry in self._index.entries():
+                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
+        return self._keys_of(list(by_slot.values()))
+
+    def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
         """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
         for slots in snapshot:
             pairs = iter(slots)

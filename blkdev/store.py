@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import os
 import threading
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
+from blkdev.care import formatting
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
-from blkdev.care.formatting import boot_id, format_device
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
@@ -33,7 +32,6 @@ from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
-    DeviceReadOnly,
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
@@ -48,6 +46,10 @@ from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
+
+_CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 
 
 class Store:
@@ -72,8 +74,11 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
+        parts = (volume, catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(*parts)
         self._maintenance_lock = threading.Lock()
+        upkeep = (self._compactor, self._reader, self._maintenance_lock)
+        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
 
     @classmethod
@@ -93,7 +98,7 @@ class Store:
         Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
         KeyTooLarge (label), OSError.
         """
-        format_device(device, segment_size_bytes, label, force=force, entropy=entropy)
+        formatting.format_device(device, segment_size_bytes, label, entropy, force=force)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -104,20 +109,15 @@ class Store:
         StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
-        if not read_only and device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        if not read_only and not superblock.may_write(block):
-            raise DeviceReadOnly(
-                f"{device.name} uses a feature that only a newer version can write (open it "
-                "read-only, or use a newer version of this program)"
-            )
+        if not read_only:
+            superblock.check_writable(device, block)
         recovered = recover(Volume.of(device, block), block)
         if not read_only and recovered.is_cut_short:
             raise StoreDamaged(
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=superblock.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -338,13 +338,7 @@ class Store:
         added later are, those replaced are listed; those of unreadable records are missing. Takes
         16 bytes of memory per key while it runs.
         """
-        log, catalog = self._log, self._catalog
-        by_slot: dict[int, array[int]] = {}
-        with log.write_lock, log.state_lock:
-            self._check_open()
-            for entry in catalog.index.entries():
-                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._reader.keys_of(list(by_slot.values()))
+        return self._reader.keys()
 
     # Names and journals
 
@@ -405,7 +399,11 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            return self._compactor.compact(budget_bytes, background=background)
+            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
+            if report.segments_freed:
+                self._checkpointer.write()
+            return report
         finally:
             self._maintenance_lock.release()
 
@@ -424,9 +422,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
-        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
-        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
+        return self._resizer.resize(
+            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
+        )
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

@@ -19,11 +19,20 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from blkdev import format as fmt
 from blkdev.device import Device
-from blkdev.errors import DeviceTooSmall, InvalidGeometry, NewerFormat, NotAStore, SuperblockDamaged
+from blkdev.errors import (
+    DeviceReadOnly,
+    DeviceTooSmall,
+    InvalidGeometry,
+    NewerFormat,
+    NotAStore,
+    SuperblockDamaged,
+)
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FIRST_LINE = b"ipfs-mfs block store. Do not write to this device directly.\n"
 SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
 _SEGMENTS_WANTED = 64
@@ -203,9 +212,15 @@ def load(device: Device) -> fmt.Row:
     return newest
 
 
-def may_write(block: fmt.Row) -> bool:
-    """False when a feature is in use that only a newer program can keep up."""
-    return not block.features_read_only & ~fmt.FEATURES_READ_ONLY
+def check_writable(device: Device, block: fmt.Row) -> None:
+    """Raises DeviceReadOnly when the device or the store may be read only."""
+    if device.read_only:
+        raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
+    if block.features_read_only & ~fmt.FEATURES_READ_ONLY:
+        raise DeviceReadOnly(
+            f"{device.name} uses a feature that only a newer version can write (open it "
+            "read-only, or use a newer version of this program)"
+        )
 
 
 def store(device: Device, block: fmt.Row) -> fmt.Row:
@@ -224,3 +239,11 @@ def store(device: Device, block: fmt.Row) -> fmt.Row:
             device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])
         device.sync()
     return block
+
+
+def boot_id() -> bytes:
+    """Which run of the machine this is: tells a killed process from a power cut."""
+    try:
+        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)

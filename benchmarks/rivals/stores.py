@@ -17,7 +17,7 @@ import lmdb
 import plyvel
 
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 
 Item = tuple[bytes, bytes]
