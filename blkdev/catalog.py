@@ -131,8 +131,6 @@ class Catalog:
         withheld, self.withheld = self.withheld, []
         self._withheld_from = fmt.NO_SLOT
         self.release(slot for slot in withheld if slot < slot_count)
-        for slot in [slot for slot in self.bad_slots if slot >= slot_count]:
-            del self.bad_slots[slot]
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes

@@ -26,7 +26,7 @@ from blkdev import format as fmt
 from blkdev.care import formatting, process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
-from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
+from blkdev.care.resize import VIEWS_WAIT_S, Progress, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
@@ -405,7 +405,11 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            return self._compactor.compact(budget_bytes, background=background)
+            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
+            if report.segments_freed:
+                self._checkpointer.write()
+            return report
         finally:
             self._maintenance_lock.release()
 
@@ -424,9 +428,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
-        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
-        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
+        return self._resizer.resize(
+            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
+        )
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

@@ -76,7 +76,7 @@ def resized(old: Geometry, size_bytes: int, name: str) -> Geometry:
 
 
 class Resizer:
-    """One resize of an open store. Takes the maintenance lock for each step."""
+    """Resizes one open store. Takes the maintenance lock for each step."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Resizer:
         self._compactor = compactor
         self._reader = reader
         self._maintenance_lock = maintenance_lock
-        self._adopted = False
+        self._adopted = True
 
     def resize(
         self,
@@ -118,6 +118,7 @@ class Resizer:
                 self._refuse_if_full(new, wanted)
             with self._log.write_lock, self._log.state_lock:
                 catalog.withhold(min(old.segment_count, new.segment_count))
+            self._adopted = False
         try:
             if new.segment_count < old.segment_count:
                 self._shrink(new, report, wait_s, check_open, progress)
@@ -177,13 +178,19 @@ class Resizer:
         try:
             # What an earlier, larger life of this store left here must not come back. Freed slots
             # of that time may be numbered anew, and lie across the new ones.
-            log.wipe([slot for slot in added if identify(volume, slot).kind != fmt.SEGMENT_FREE])
+            log.wipe([slot for slot in added if self._is_leftover(slot)])
             self._switch(old, new, report)
         except BaseException:
             self._adopt(old)
             raise
         self._adopt(new)
         self._finish(report)
+
+    def _is_leftover(self, slot: int) -> bool:
+        """Bad ones are not in the log, whatever they hold, and are not to be written to."""
+        if slot in self._catalog.bad_slots:
+            return False
+        return identify(self._volume, slot).kind != fmt.SEGMENT_FREE
 
     # Shrinking
 
@@ -205,6 +212,7 @@ class Resizer:
                     old = volume.geometry
                     # First, so that an interrupted switch cannot leave more here than there.
                     self._adopt(new)
+                    self._renumber_bad(old, new)
                     self._switch(old, new, report)
                     self._finish(report)
                     return
@@ -220,6 +228,20 @@ class Resizer:
                 )
             # Who waits for the lock shall get it, and who reads shall come to an end.
             time.sleep(_STEP_PAUSE_S if moving else _VIEWS_PAUSE_S)
+
+    def _renumber_bad(self, old: Geometry, new: Geometry) -> None:
+        """Bad segments beyond the end get the numbers that their bytes have when the store grows
+        again: without a moved middle copy these are the same, else those of one or two segments.
+        """
+        bad, size = self._catalog.bad_slots, new.segment_size_bytes
+        renumbered: dict[int, bool] = {}
+        for slot in sorted(slot for slot in bad if slot >= new.segment_count):
+            retired = bad.pop(slot)
+            begin = old.segment_offset(slot) - new.segment_offset(new.segment_count)
+            for number in (begin // size, (begin + size - 1) // size):
+                if number >= 0:
+                    renumbered[new.segment_count + number] = retired
+        bad.update(renumbered)
 
     def _refuse_if_full(self, new: Geometry, size_bytes: int) -> None:
         """Nothing is moved when even a store without a dead byte would not fit."""

@@ -453,19 +453,33 @@ def test_two_resizes_that_meet_leave_one_of_the_sizes_and_a_file_of_that_length(
         assert_sound(store)
 
 
-def test_segments_that_are_out_of_use_for_good_are_forgotten_with_the_end_they_lie_in():
-    store, device = new_store(LARGE_BYTES)
-    put(store, blocks(0, 300, 3000))
+@pytest.mark.parametrize("segment_size_bytes", [64 << 10, 8 * MIB])
+@pytest.mark.parametrize("shares", [(0.8,), (0.4,), (0.8, 0.35), (0.4, 0.9, 0.3)])
+def test_bytes_out_of_use_beyond_the_end_stay_so_when_the_store_grows_again(
+    segment_size_bytes, shares
+):
+    """Where the middle copy has moved, the same bytes have another number, or parts of two."""
+    size = 600 * MIB if segment_size_bytes > MIB else 120 * MIB
+    device = RamDevice(size)
+    Store.format(device, segment_size_bytes=segment_size_bytes, entropy=entropy)
+    store = Store.open(device)
+    items = blocks(0, 50, 3000)
+    put(store, items)
     store.commit()
-    store._catalog.free.remove(400)
-    store._catalog.bad_slots[400] = True
+    slot = store.stats().segments - 3
+    begin = store.geometry.segment_offset(slot)
+    store._catalog.free.remove(slot)
+    store._catalog.bad_slots[slot] = True
     store._checkpointer.update_superblock()
     assert store.stats().segments_retired == 1
-    assert store.resize(28 * MIB).segments == 192
-    assert store.stats().segments_retired == 0
-    store.resize(LARGE_BYTES)
-    assert_full_use(store)
-    assert_holds(reopened(store, device), blocks(0, 300, 3000))
+    for share in shares:
+        store.resize(int(size * share) & -4096)
+        store = reopened(store, device)
+    store.resize(size)
+    free = [store.geometry.segment_offset(slot) for slot in store._catalog.free]
+    assert not [at for at in free if begin - segment_size_bytes < at < begin + segment_size_bytes]
+    assert 1 <= store.stats().segments_retired <= 1 + len(shares)
+    assert_holds(reopened(store, device), items)
 
 
 def test_a_segment_out_of_use_below_the_new_end_stays_out_of_use():
