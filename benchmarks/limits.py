@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MEBIBYTE = 1 << 20
+CORES = os.cpu_count() or 1
 CHUNK_SIZE_BYTES = 4 * MEBIBYTE
 
 
@@ -27,6 +30,38 @@ def sha256(size_bytes: int, total_bytes: int) -> Callable[[], float]:
         return count * size_bytes / 1e6
 
     return run
+
+
+def sha256_on_all_cores(size_bytes: int, total_bytes: int) -> Callable[[], float]:
+    """MB of SHA-256 over buffers of that size, a thread for each core."""
+    one = sha256(size_bytes, total_bytes // CORES)
+
+    def run() -> float:
+        with ThreadPoolExecutor(CORES) as pool:
+            return sum(pool.map(lambda _: one(), range(CORES)))
+
+    return run
+
+
+def memory_copy(size_bytes: int, total_bytes: int) -> Callable[[], float]:
+    """MB copied in pieces of that size into new objects, as a `get` has to."""
+    source = memoryview(os.urandom(max(size_bytes, min(total_bytes, 64 * MEBIBYTE))))
+    count = max(1, total_bytes // size_bytes)
+    places = len(source) // size_bytes
+
+    def run() -> float:
+        for number in range(count):
+            at = number % places * size_bytes
+            bytes(source[at : at + size_bytes])
+        return count * size_bytes / 1e6
+
+    return run
+
+
+def drop_caches() -> None:
+    """Forget all that the kernel has read of any disk. Root only."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
 def fresh_file(folder: Path, size_bytes: int) -> Callable[[], float]:
@@ -82,13 +117,15 @@ class Disk:
 
         return run
 
-    def cached_read(self, size_bytes: int) -> Callable[[], float]:
-        """MB read from the page cache, in pieces of that size."""
-        total = min(self._size_bytes, 64 * MEBIBYTE)
+    def random_reads(self, size_bytes: int, count: int) -> Callable[[], float]:
+        """So many reads of that size, each of a place of its own, none of them read ahead."""
+        places = range(0, self._size_bytes - size_bytes, (size_bytes + 4095) & -4096)
+        order = random.Random(count).sample(places, min(count, len(places)))
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
         def run() -> float:
-            for offset in range(0, total, size_bytes):
+            for offset in order:
                 os.pread(self._descriptor, size_bytes, offset)
-            return total / 1e6
+            return len(order)
 
         return run

@@ -5,7 +5,7 @@ import pytest
 from benchmarks import limits
 from benchmarks.race import Round, race
 from benchmarks.rivals.stores import Blkdev
-from benchmarks.workloads import BLOCKS
+from benchmarks.workloads import BLOCKS, Blocks
 from ipld import cid as cids
 from ipld.block import Block
 from repo.backend_blkdev import BlkdevBackend
@@ -16,7 +16,7 @@ def test_verified_read(benchmark, bench_folder, results, workload):
     folder = bench_folder / f"verified-{workload.size_bytes}"
     folder.mkdir()
     backend = BlkdevBackend(Blkdev(folder).store)
-    keys = [key for batch in workload.batches_of_items() for key in put(backend, batch)]
+    keys = [key for batch in Blocks("read", workload).batches() for key in put(backend, batch)]
     backend.commit()
     total = len(keys) * workload.size_bytes
 

@@ -1,9 +1,12 @@
-"""The workloads, by name. Data is random, so that nothing can deduplicate or compress it."""
+"""The workloads, by name. Data is pseudo-random: nothing can deduplicate or compress it, and a
+contestant in another language makes the same blocks from the same seed.
+"""
 
 from __future__ import annotations
 
-import os
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ipld import multihash as multihashes
 from ipld.profile import UNIXFS_V1_2025, Profile
@@ -12,6 +15,8 @@ KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
 
 DEFAULT_PROFILE: Profile = UNIXFS_V1_2025
+
+Item = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -29,21 +34,59 @@ class BlockWorkload:
     def blocks(self) -> int:
         return self.batch_count * self.batches
 
-    def batches_of_items(self) -> list[list[tuple[bytes, bytes]]]:
-        """Fresh blocks under their multihashes; hashed here, before anything is timed."""
-        return [
-            [
-                (multihashes.digest_multihash(multihashes.SHA2_256, data), data)
-                for data in (os.urandom(self.size_bytes) for _ in range(self.batch_count))
-            ]
-            for _ in range(self.batches)
-        ]
+    @property
+    def total_bytes(self) -> int:
+        """Payload of a round."""
+        return self.blocks * self.size_bytes
+
+    @property
+    def disk_size_bytes(self) -> int:
+        """What a contestant's disk has: room for all rounds, several times over."""
+        return 512 * MEBIBYTE + 10 * self.total_bytes
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one round: block N is SHAKE128("SEED/N"), its key the multihash."""
+
+    seed: str
+    workload: BlockWorkload
+
+    def batches(self) -> list[list[Item]]:
+        """Made and hashed here, before anything is timed; kept until others are asked for."""
+        return _batches(self)
+
+    def items(self) -> list[Item]:
+        return [item for batch in self.batches() for item in batch]
+
+    def keys(self) -> list[bytes]:
+        return [key for key, _ in self.items()]
+
+
+@lru_cache(maxsize=1)
+def _batches(blocks: Blocks) -> list[list[Item]]:
+    workload = blocks.workload
+    items = [
+        (multihashes.digest_multihash(multihashes.SHA2_256, data), data)
+        for data in (
+            hashlib.shake_128(f"{blocks.seed}/{number}".encode()).digest(workload.size_bytes)
+            for number in range(workload.blocks)
+        )
+    ]
+    count = workload.batch_count
+    return [items[at : at + count] for at in range(0, len(items), count)]
+
+
+def absent_key(number: int) -> bytes:
+    """A key of the same form as the others, which no seed makes."""
+    return multihashes.digest_multihash(multihashes.SHA2_256, b"absent/%d" % number)
 
 
 BLOCKS = (
     BlockWorkload("300 B", 300, 128, 16),
     BlockWorkload("4 KiB", 4 * KIBIBYTE, 128, 16),
-    BlockWorkload("256 KiB", 256 * KIBIBYTE, 16, 16),
+    BlockWorkload("256 KiB", 256 * KIBIBYTE, 16, 8),
+    BlockWorkload("1 MiB", MEBIBYTE, 16, 4),
 )
 SINGLE_PUT = BlockWorkload("single 4 KiB", 4 * KIBIBYTE, 1, 200)
 

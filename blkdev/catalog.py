@@ -12,7 +12,9 @@ Invariants
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
-- `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
+- `bad_slots` are segments with unreadable sectors (see blkdev/care/bad_slots.py): never in `free`.
+- Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
+  or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
 """
 
@@ -74,6 +76,8 @@ class Catalog:
         self.streams: dict[int, Stream] = {}
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
+        self.withheld: list[int] = []
+        self._withheld_from = fmt.NO_SLOT
         self.live_bytes = 0
         self.used_bytes = 0
         self.name_count = 0
@@ -106,6 +110,29 @@ class Catalog:
         for holders in self.tombstones.values():
             holders.pop(segment.sequence, None)
         self.damaged = {at for at in self.damaged if fmt.location_slot(at) != segment.slot}
+
+    def release(self, slots: Iterable[int]) -> None:
+        """These slots hold nothing any more, durably; but bad ones are never used again."""
+        for slot in [slot for slot in slots if slot not in self.bad_slots]:
+            (self.free if slot < self._withheld_from else self.withheld).append(slot)
+
+    @property
+    def is_withholding(self) -> bool:
+        return self._withheld_from != fmt.NO_SLOT
+
+    def withhold(self, first_slot: int) -> None:
+        """From now on no slot from `first_slot` on is used again."""
+        self._withheld_from = first_slot
+        free, self.free = self.free, deque()
+        self.release(free)
+
+    def end_withholding(self, slot_count: int) -> None:
+        """Slots up to `slot_count` are usable again; those beyond are no longer there."""
+        withheld, self.withheld = self.withheld, []
+        self._withheld_from = fmt.NO_SLOT
+        self.release(slot for slot in withheld if slot < slot_count)
+        for slot in [slot for slot in self.bad_slots if slot >= slot_count]:
+            del self.bad_slots[slot]
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:
         segment.live_bytes += delta_bytes
@@ -150,10 +177,12 @@ class Catalog:
             self._add_trim(int.from_bytes(key, "little"), position, sequence, location)
 
     def is_current(self, kind: int, key: bytes, sequence: int, location: int) -> bool:
-        """Whether a record other than a block or tombstones is alive."""
+        """Whether a record other than a block or tombstones is alive. One that recovery met in a
+        damaged group and left out is not.
+        """
         if kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
-            return self.names[key].location == location
-        stream = self.streams[int.from_bytes(key, "little")]
+            return key in self.names and self.names[key].location == location
+        stream = self.streams.get(int.from_bytes(key, "little"), Stream())
         if kind == fmt.KIND_JOURNAL_TRIM:
             return stream.trim_location == location
         return stream.records.get(sequence) == location
@@ -186,12 +215,15 @@ class Catalog:
         self._count_at(location, 1)
 
     def drop_name_records(self, names: Iterable[bytes]) -> None:
-        """These records' segment is freed; a removal that outlived its cause goes with them."""
+        """These records' segment is freed; a removal that outlived its cause goes with them. More
+        may be freed than were counted, when recovery left out a damaged group.
+        """
         for name in names:
-            entry = self.names[name]
-            entry.copies -= 1
-            if not entry.copies:
-                del self.names[name]
+            entry = self.names.get(name)
+            if entry is not None:
+                entry.copies -= 1
+                if entry.removed and entry.copies <= 0:
+                    del self.names[name]
 
     def _add_journal(self, stream_number: int, sequence: int, location: int) -> None:
         stream = self.streams.setdefault(stream_number, Stream())
@@ -226,6 +258,5 @@ class Catalog:
                 yield stream.trim_location
 
     def candidates(self, before_sequence: int) -> list[Segment]:
-        """Sealed segments older than `before_sequence`: interrupted ones first, then emptiest."""
-        found = [s for s in self.segments.values() if s.sealed and s.sequence < before_sequence]
-        return sorted(found, key=lambda s: (not s.copied, s.live_bytes, s.sequence))
+        """Sealed segments older than `before_sequence`."""
+        return [s for s in self.segments.values() if s.sealed and s.sequence < before_sequence]

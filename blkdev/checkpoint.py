@@ -229,8 +229,9 @@ class Checkpointer:
         self._log_bytes_then = -replayed_bytes
 
     @property
-    def segment_count(self) -> int:
-        return len(self._slots)
+    def slots(self) -> tuple[int, ...]:
+        """Slots of the checkpoint that the superblock names."""
+        return self._slots
 
     @property
     def block(self) -> fmt.Row:
@@ -298,11 +299,11 @@ class Checkpointer:
         return head, body
 
     def drop(self) -> None:
-        """Make the store do without a checkpoint, durably."""
+        """Make the store do without a checkpoint, durably. The next one is due when it was: a
+        store that frees segments all the time would else write one for each of them.
+        """
         if self._slots:
             self._point_at([], 0)
-        # The next one is due as if this had never been.
-        self._log_bytes_then = 0
 
     def _point_at(self, slots: list[int], sequence: int) -> None:
         old, self._slots = self._slots, tuple(slots)
@@ -311,4 +312,4 @@ class Checkpointer:
         if old:
             self._log.wipe(old)
             with self._log.write_lock, self._log.state_lock:
-                self._catalog.free.extend(old)
+                self._catalog.release(old)

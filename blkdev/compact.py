@@ -8,7 +8,8 @@ is written to it, and it is not free.
 Invariants
 - A segment is wiped only after the copies of all it kept are durable and no checkpoint names it.
 - A segment that a crash left half emptied goes first and alone: otherwise the newer copy of a
-  record could be deleted and forgotten while the older one still lies there to be found again.
+  record could be deleted and forgotten while the older one still lies there to be found again. For
+  the same reason, while emptied segments wait to be freed, only older ones join them.
 - Tombstones are copied as long as the segment they aim at is in use; freeing it is durable before
   any is dropped.
 - Damage is never spread or hidden: copies keep the value's checksum as it was, and a segment whose
@@ -25,12 +26,17 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.care.bad_slots import retire
+from blkdev.care.victims import by_benefit
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
-from blkdev.log import COMPACTION, Draft, Log
+from blkdev.errors import StoreFull
+from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
 _VICTIMS_MAX = 16
+_CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 
 
 @dataclass
@@ -65,74 +71,127 @@ class Compactor:
         self._log = log
         self._checkpointer = checkpointer
         self._unmovable: set[int] = set()
+        self._emptied: list[Emptied] = []
+        self._before = 0
+        self._usable_bytes = volume.geometry.segment_size_bytes - 2 * fmt.PAGE_SIZE_BYTES
+        groups = self._usable_bytes // log.staged_size_max_bytes + 2
+        self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
 
-    def compact(self, budget_bytes: int | None = None) -> CompactReport:
-        """Free segments, emptiest first, until nothing is gained or the budget is copied."""
+    def compact(
+        self, budget_bytes: int | None = None, *, background: bool = False
+    ) -> CompactReport:
+        """Free segments until nothing is gained or about the budget is copied, and write a new
+        checkpoint. In the background, what is emptied is freed when that is worth a checkpoint,
+        perhaps in a later call.
+        """
         report = CompactReport()
+        free_from_bytes = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
         while budget_bytes is None or report.copied_bytes < budget_bytes:
-            if not self._round(report):
+            left = None if budget_bytes is None else budget_bytes - report.copied_bytes
+            if not self.free_some(report, limit_bytes=left, free_from_bytes=free_from_bytes):
                 break
+        if report.segments_freed:
+            self._checkpointer.write()
         return report
 
     def reclaim(self, keep_free: int) -> bool:
-        """Free segments until more than `keep_free` are free; False when that cannot be done."""
+        """Free segments until more than `keep_free` are free or nothing is gained any more; False
+        when nothing was gained at all.
+        """
         report = CompactReport()
+        gained = False
         while len(self._catalog.free) <= keep_free:
-            if not self._round(report):
-                return False
+            if not self.free_some(report) and not self._retire_active():
+                return gained
+            gained = True
         return True
 
-    def _round(self, report: CompactReport) -> bool:
-        """Empty and free a few segments; False when there was nothing to gain."""
-        victims = self._choose()
-        if not victims:
-            return False
-        before = self._log.written_bytes
-        emptied: list[Emptied] = []
+    def _retire_active(self) -> bool:
+        """Seal the segment that is being filled if it could be emptied with a gain: on a full
+        store, names and deletes make it the only one with dead records.
+        """
+        log = self._log
+        with log.write_lock:
+            active = log.active
+            if active is None or not self._gains(active):
+                return False
+            log.retire()
+            return True
+
+    def _gains(self, segment: Segment) -> bool:
+        """Whether emptying it frees more than its copies take. They go out in a few groups, each
+        of which may end in nearly a page of padding.
+        """
+        return segment.live_bytes + self._padding_bytes <= segment.end - fmt.PAGE_SIZE_BYTES
+
+    def free_some(
+        self,
+        report: CompactReport,
+        *,
+        limit_bytes: int | None = None,
+        beyond: int | None = None,
+        free_from_bytes: int = 0,
+    ) -> bool:
+        """One round: empty and free a few segments; False when nothing could be done. For the
+        limits see `compact` and `_choose`.
+        """
+        victims = self._choose(limit_bytes, beyond)
+        done = 0
         for victim in victims:
             try:
-                emptied.append(Emptied(victim, self._empty(victim)))
+                self._emptied.append(Emptied(victim, self._empty(victim, report)))
             except _DamagedError:
                 self._unmovable.add(victim.sequence)
                 report.damaged_segments += 1
+            except StoreFull:
+                # Others wrote meanwhile: what was emptied so far makes room for the rest.
+                break
+            done += 1
         self._log.commit()
-        copied = self._log.written_bytes - before
-        report.copied_bytes += copied
-        report.segments_freed += self.free(emptied)
-        report.reclaimed_bytes += sum(item.segment.end for item in emptied) - copied
-        return True
+        emptied_bytes = sum(item.segment.end for item in self._emptied)
+        if not done or emptied_bytes >= free_from_bytes:
+            done += self._free(report)
+        return done > 0
 
-    def _choose(self) -> list[Segment]:
-        """Segments worth emptying now, with room for their live records."""
-        log, page = self._log, fmt.PAGE_SIZE_BYTES
-        usable = self._volume.geometry.segment_size_bytes - 2 * page
-        # Copies go out in a few groups, each of which may end in nearly a page of padding.
-        gain_min = (usable // log.staged_size_max_bytes + 2) * page
+    def is_unmovable(self, segment: Segment) -> bool:
+        """Whether a live record of it could not be read."""
+        return segment.sequence in self._unmovable
+
+    def _choose(self, limit_bytes: int | None, beyond: int | None) -> list[Segment]:
+        """Segments worth emptying now, with room for their live records and not much more than
+        `limit_bytes` of those; or, with `beyond`, one in a slot from there on: emptying it gains
+        nothing, so it must leave the reserve untouched.
+        """
+        log, catalog, usable = self._log, self._catalog, self._usable_bytes
+        waiting = {item.segment.sequence for item in self._emptied}
         with log.write_lock, log.state_lock:
-            before = log.active.sequence if log.active else log.next_segment_sequence
-            room = log.room_bytes() + len(self._catalog.free) * usable
-            known = self._catalog.candidates(before)
-            pins = self._catalog.pins
-            candidates = [
-                segment
-                for segment in known
-                if segment.sequence not in self._unmovable
-                and not pins[segment.slot]
-                and (segment.copied or segment.live_bytes + gain_min <= segment.end - page)
-            ]
-            if any(segment.copied and pins[segment.slot] for segment in known):
-                return []
-        if candidates and candidates[0].copied:
-            return candidates[:1]
+            if not waiting:
+                self._before = log.active.sequence if log.active else log.next_segment_sequence
+            room = log.room_bytes() + len(catalog.free) * usable
+            left_out = self._unmovable | waiting
+            known = [s for s in catalog.candidates(self._before) if s.sequence not in left_out]
+            pinned = {s.sequence for s in known if catalog.pins[s.slot]}
+        interrupted = [segment for segment in known if segment.copied]
+        if interrupted:
+            return [segment for segment in interrupted if segment.sequence not in pinned][:1]
+        able = [segment for segment in known if segment.sequence not in pinned]
+        if beyond is None:
+            able = by_benefit(able, self._before)
+            able = [segment for segment in able if self._gains(segment)]
+        else:
+            able = [segment for segment in able if segment.slot >= beyond][:1]
+            room -= DATA * usable
         chosen: list[Segment] = []
-        for segment in candidates[:_VICTIMS_MAX]:
-            room -= segment.live_bytes + gain_min
-            if chosen and room < usable:
+        for segment in able[:_VICTIMS_MAX]:
+            room -= segment.live_bytes + self._padding_bytes
+            if (chosen and room < usable) or (beyond is not None and room < 0):
                 break
             chosen.append(segment)
+            if limit_bytes is not None and sum(s.live_bytes for s in chosen) >= limit_bytes:
+                break
         return chosen
 
-    def _empty(self, victim: Segment) -> Counter[bytes]:
+    def _empty(self, victim: Segment, report: CompactReport) -> Counter[bytes]:
         """Copy what is alive; all names that the segment has records of, with their number.
 
         Raises _DamagedError before anything is copied.
@@ -150,9 +209,12 @@ class Compactor:
                 raise _DamagedError
             if record.header.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
                 names[record.key] += 1
+        victim.copied = True
         for (fingerprint, _), record in zip(live, records, strict=True):
             assert record is not None
-            self.copy(victim, fingerprint, record, names)
+            copied_bytes = self.copy(victim, fingerprint, record, names)
+            report.copied_bytes += copied_bytes
+            report.reclaimed_bytes -= copied_bytes
         return names
 
     def _may_live(self, fingerprint: int, location: int) -> bool:
@@ -160,10 +222,8 @@ class Compactor:
             other = bool(location & fmt.OTHER_KIND)
             return other or self._catalog.index.has(fingerprint, location)
 
-    def copy(
-        self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]
-    ) -> bool:
-        """Append a copy of a record if it is alive still, and point the catalog at it."""
+    def copy(self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]) -> int:
+        """Append a copy of a record that is alive still, and point the catalog at it; its size."""
         header, key, value, location = record
         kind, checksum = header.kind, header.value_checksum
         log, catalog = self._log, self._catalog
@@ -178,12 +238,13 @@ class Compactor:
             else:
                 alive = catalog.is_current(kind, key, header.sequence, location)
             # A name's removal is needed while some other segment has a record of the name.
-            forgotten = kind == fmt.KIND_NAME_REMOVAL and catalog.names[key].copies == names[key]
-            if not alive or forgotten:
-                return False
+            if alive and kind == fmt.KIND_NAME_REMOVAL:
+                alive = catalog.names[key].copies > names[key]
+            if not alive:
+                return 0
             draft = Draft(kind, key, value, checksum, fingerprint, header.sequence, location)
             log.append((draft,), COMPACTION)
-            return True
+        return fmt.record_size(len(key), len(value))
 
     def _needed_tombstones(self, victim: Segment, value: bytes) -> bytes:
         in_use = self._catalog.by_sequence
@@ -193,8 +254,23 @@ class Compactor:
             if tombstone[2] in in_use and tombstone[2] != victim.sequence
         )
 
-    def free(self, emptied: list[Emptied]) -> int:
-        """Wipe and release emptied segments whose copies are durable; how many."""
+    def settle(self) -> None:
+        """Free what was emptied and waits to be freed with more."""
+        self._log.commit()
+        self._free(CompactReport())
+
+    def _free(self, report: CompactReport) -> int:
+        """Free what was emptied, whose copies are durable; how many segments."""
+        emptied, self._emptied = self._emptied, []
+        freed = self.free(emptied)
+        report.segments_freed += len(freed)
+        report.reclaimed_bytes += sum(item.segment.end for item in freed)
+        return len(freed)
+
+    def free(self, emptied: list[Emptied]) -> list[Emptied]:
+        """Wipe and release emptied segments, whose copies are durable; those that were. A pinned
+        one stays behind, as one whose emptying was interrupted.
+        """
         log, catalog = self._log, self._catalog
         ready: list[Emptied] = []
         with log.write_lock, log.state_lock:
@@ -204,15 +280,14 @@ class Compactor:
                 else:
                     ready.append(item)
         if not ready:
-            return 0
-        self._checkpointer.drop()
+            return []
         slots = [item.segment.slot for item in ready]
+        self._checkpointer.drop()
         retired = retire(catalog, self._checkpointer, slots)
         log.wipe([slot for slot in slots if slot not in retired])
         with log.write_lock, log.state_lock:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-                if item.segment.slot not in catalog.bad_slots:
-                    catalog.free.append(item.segment.slot)
-        return len(ready)
+            catalog.release(slots)
+        return ready

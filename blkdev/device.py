@@ -16,7 +16,7 @@ from blkdev.format import PAGE_SIZE_BYTES, BytesLike
 
 
 class Device(Protocol):
-    """A fixed number of bytes. Safe to use from many threads; writers never overlap."""
+    """`size_bytes` bytes. Safe to use from many threads; writers never overlap."""
 
     name: str
     size_bytes: int
@@ -46,6 +46,15 @@ class Device(Protocol):
     def discard(self, offset: int, length: int) -> None:
         """The range's content is no longer needed and may become zeros. Best effort."""
 
+    def measure(self) -> int:
+        """Bytes that are there now: a device may have grown since it was opened."""
+
+    def set_size(self, size_bytes: int) -> bool:
+        """Use so many bytes from now on. A plain file grows or is cut to that, durable with the
+        next `sync`; False when it could not be cut, because maps of it are in use, and only
+        `size_bytes` changed. Raises OSError where there are not so many.
+        """
+
     def close(self) -> None:
         """Release the device and its lock. Makes nothing durable."""
 
@@ -62,7 +71,8 @@ _ZERO_PAGE = bytes(PAGE_SIZE_BYTES)
 
 
 class RamDevice:
-    """A sparse device in memory. With `record`, `events` lists every write, sync and discard.
+    """A sparse device in memory, as a plain file is. With `record`, `events` lists every write,
+    sync, discard and change of size.
 
     `pages` may be shared copy-on-write with another RamDevice: pages are immutable bytes.
     """
@@ -126,6 +136,17 @@ class RamDevice:
         for page in [page for page in self.pages if first <= page < last]:
             del self.pages[page]
 
+    def measure(self) -> int:
+        return self.size_bytes
+
+    def set_size(self, size_bytes: int) -> bool:
+        if self._record:
+            self.events.append(Event("resize", size_bytes, b""))
+        self.size_bytes = size_bytes
+        for page in [page for page in self.pages if page * PAGE_SIZE_BYTES >= size_bytes]:
+            del self.pages[page]
+        return True
+
     def close(self) -> None:
         """Nothing to release; the pages stay, so that a test can open the device again."""
 
@@ -134,7 +155,7 @@ def open_device(path: str | Path, *, read_only: bool = False) -> Device:
     """The device or plain file at `path`. Raises DeviceBusy, DeviceReadOnly, OSError."""
     # The import of the system-call side waits until it is needed: tools that only describe a
     # store stay quick to start.
-    from blkdev.device_file import BlockDevice, FileDevice
+    from blkdev.devices.file import BlockDevice, FileDevice
 
     target = Path(path)
     if target.is_block_device():

@@ -8,7 +8,9 @@
     |   +-- ValueTooLarge       value larger than one record of this store may be
     |   +-- StoreFull           no room left: delete, compact, or use a larger device
     |   +-- StoreReadOnly       opened read-only, or latched read-only after a failed write or sync
-    |   +-- StoreClosed         the store was closed
+    |   +-- StoreClosed         the store was closed, or opened by the process we are a fork of
+    |   +-- StoreBusy           a resize is running, or open views keep what it must move
+    |   +-- SizeTooSmall        what is stored does not fit into the wanted size
     +-- DeviceError             your device: it cannot be used as asked
     |   +-- NotAStore           no superblock of ours on it
     |   +-- StoreExists         format would destroy a store
@@ -20,6 +22,7 @@
     |   +-- InvalidGeometry     segment size or the like outside the format's limits
     +-- StoreDamaged            your data: bytes on the device are not what was written
         +-- SuperblockDamaged   every copy of the superblock is bad or unreadable
+        +-- SegmentDamaged      a segment that has to be moved cannot be read
         +-- BlockDamaged        one record (.key, .offset)
 
 Anything else that escapes the engine (AssertionError, TypeError, struct.error) is our bug.
@@ -72,10 +75,18 @@ class StoreReadOnly(RequestError):
 
 
 class StoreClosed(RequestError):
-    """The store was closed."""
+    """The store was closed; or this process is a fork of the one that it is open in."""
 
     def __init__(self) -> None:
         super().__init__("the store is closed (open it again)")
+
+
+class StoreBusy(RequestError):
+    """Another resize is running, or open views keep what this one must move."""
+
+
+class SizeTooSmall(RequestError):
+    """What is stored, or any store at all, does not fit into the wanted size."""
 
 
 class DeviceError(StoreError):
@@ -135,6 +146,10 @@ class StoreDamaged(StoreError):
 
 class SuperblockDamaged(StoreDamaged):
     """There was a store here, and no copy of its superblock is whole; or none can be read."""
+
+
+class SegmentDamaged(StoreDamaged):
+    """A segment that has to be moved holds a live record that cannot be read."""
 
 
 class BlockDamaged(StoreDamaged):

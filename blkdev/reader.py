@@ -20,7 +20,7 @@ from blkdev.catalog import Catalog
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.index import fingerprint_of
 from blkdev.log import Log
-from blkdev.segment import Volume
+from blkdev.segment import Volume, refuse_newer
 
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
@@ -60,7 +60,11 @@ class Reader:
         self._log = log
         self._verify = verify
         self.closed = False
-        self._finder = _finder_for(volume, catalog, log, verify=verify)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The geometry has changed. What both have lies where it did, for reads under way."""
+        self._finder = _finder_for(self._volume, self._catalog, self._log, verify=self._verify)
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
@@ -101,7 +105,9 @@ class Reader:
         found = self._search(key, self._found_at, rotten_too=True)
         return None if found is None else int(found.header.value_size_bytes)
 
-    def part(self, key: bytes, start: int, length: int) -> bytes | None:
+    def part(
+        self, key: bytes, start: int, length: int, *, damaged_too: bool = False
+    ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
         finder = self._finder_of(key)
         if finder is not None:
@@ -109,7 +115,9 @@ class Reader:
             if part is not NotImplemented:
                 return part
         return self._search(
-            key, lambda location, key, _: self._part_at(location, key, start, length)
+            key,
+            lambda location, key, _: self._part_at(location, key, start, length),
+            rotten_too=damaged_too,
         )
 
     def _finder_of(self, key: bytes) -> Finder | None:
@@ -121,7 +129,16 @@ class Reader:
                 return None
         return self._finder
 
-    def keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+    def keys(self) -> Iterator[bytes]:
+        """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
+        by_slot: dict[int, array[int]] = {}
+        with self._log.write_lock, self._log.state_lock:
+            self._check_open()
+            for entry in self._index.entries():
+                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
+        return self._keys_of(list(by_slot.values()))
+
+    def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
         """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
         for slots in snapshot:
             pairs = iter(slots)
@@ -285,6 +302,7 @@ class Reader:
         """The header if the record is the key's, None if another key's."""
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         if header is not None and packed[_HEAD : _HEAD + header.key_size_bytes] == key:
+            refuse_newer(self._volume, header)
             return header
         # Another key's header may be longer than what was read of it.
         if header is None and self.key_at(location) is None:

@@ -122,20 +122,19 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     found.unsealed = [full for full in replay.unsealed if full.segment.slot not in bad]
     catalog.bad_slots = bad
     for slot, identity in enumerate(identities):
-        segment = catalog.segments.get(slot)
+        segment, free = catalog.segments.get(slot), identity.kind == fmt.SEGMENT_FREE
         if slot in bad:
             continue
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
-        elif slot in volume.failed_slots and identity.kind == fmt.SEGMENT_FREE:
-            # Nobody knows what it holds: it is left as it is.
-            continue
-        elif segment is None and slot not in slots:
-            # A dropped tail, a lost free mark, a checkpoint that was never pointed at.
-            free = identity.kind == fmt.SEGMENT_FREE and identity.whole
-            (catalog.free if free else found.garbage_slots).append(slot)
+        elif segment is None and slot not in (volume.failed_slots if free else slots):
+            # A dropped tail, a lost free mark, a checkpoint that was never pointed at. Nobody
+            # knows what an unreadable slot holds: it is left as it is.
+            (catalog.free if free and identity.whole else found.garbage_slots).append(slot)
     dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
-    found.is_cut_short = dropped and bool(volume.failed_slots)
+    # Segments before the last one that was read are followed by others: they hide nothing.
+    followed = {*catalog.segments} - ({active.slot} if active is not None else set())
+    found.is_cut_short = dropped and not volume.failed_slots <= followed
     replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
 
@@ -212,9 +211,7 @@ class _Replay:
         return durable
 
     def _groups(self, found: _Found) -> Iterator[tuple[int, fmt.Row]]:
-        footer = found.identity.footer
-        end = None if footer is None else footer.groups_end
-        return group_headers(self._volume, found.slot, found.identity.sequence, found.start, end)
+        return group_headers(self._volume, found.slot, found.identity.sequence, found.start)
 
     @staticmethod
     def _has_summary(found: _Found, durable: int) -> bool:

@@ -62,11 +62,13 @@ class Identity(NamedTuple):
     whole: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Volume:
     """A device, its geometry, and what the checksums of its store start from.
 
     `failed_slots` are those where `try_read` met an error of the device.
+    A resize changes `geometry`, never the place of a slot that is in use: who computes with the
+    old one while it changes gets the same offsets.
     """
 
     device: Device
@@ -213,6 +215,15 @@ def read_record(volume: Volume, location: int) -> Record | None:
     return decode_record(volume, packed, 0, fmt.pack_location(slot, offset, 0))
 
 
+def refuse_newer(volume: Volume, header: fmt.Row) -> None:
+    """Raises NewerFormat for a record that only a newer program understands."""
+    if header.kind not in fmt.KINDS or header.transform != fmt.TRANSFORM_NONE:
+        raise NewerFormat(
+            f"{volume.device.name} holds a record of kind {header.kind} with transform "
+            f"{header.transform} (use a newer version of this program)"
+        )
+
+
 def decode_record(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
     """The record at `at` of these bytes, which lie at `place`; None when its header is damaged.
 
@@ -221,11 +232,7 @@ def decode_record(volume: Volume, packed: bytes, at: int, place: int) -> Record 
     header = fmt.decode_record_head(packed, at, volume.seed)
     if header is None:
         return None
-    if header.kind not in fmt.KINDS or header.transform != fmt.TRANSFORM_NONE:
-        raise NewerFormat(
-            f"{volume.device.name} holds a record of kind {header.kind} with transform "
-            f"{header.transform} (use a newer version of this program)"
-        )
+    refuse_newer(volume, header)
     value_at = at + _HEAD + header.key_size_bytes
     end = value_at + header.value_size_bytes
     if end > len(packed):

@@ -15,26 +15,25 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
+from functools import partial
+from itertools import islice
 from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
+from blkdev.care import formatting, process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
+from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
-from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
-    DeviceReadOnly,
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
@@ -50,8 +49,6 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
 
 class Store:
     """One open store. All methods are safe to call from many threads."""
@@ -66,7 +63,6 @@ class Store:
         self.read_only = device.read_only
         self.recovery: Report = recovered.report
         volume, catalog = Volume.of(device, block), recovered.catalog
-        self.geometry = volume.geometry
         self._volume, self._catalog = volume, catalog
         self._log = Log(volume, catalog, recovered.tail, block.epoch)
         self._reader = Reader(volume, catalog, self._log, verify=verify_reads)
@@ -79,6 +75,7 @@ class Store:
         self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
         self._closed = False
+        process.watch(self)
 
     @classmethod
     def format(
@@ -97,24 +94,7 @@ class Store:
         Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
         KeyTooLarge (label), OSError.
         """
-        if device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        encoded = label.encode()
-        if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
-            raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
-        geometry = superblock.Geometry.for_device(device, size)
-        if not force:
-            refuse_foreign(device)
-        device.discard(0, device.size_bytes & -fmt.PAGE_SIZE_BYTES)
-        blank = superblock.blank(device, geometry)._replace(
-            uuid=entropy(16),
-            index_salt=int.from_bytes(entropy(8), "little"),
-            boot_id=_boot_id(),
-            created_ns=time.time_ns(),
-            label=encoded,
-        )
-        superblock.store(device, blank)
+        formatting.format_device(device, segment_size_bytes, label, entropy, force=force)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -125,20 +105,15 @@ class Store:
         StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
-        if not read_only and device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        if not read_only and not superblock.may_write(block):
-            raise DeviceReadOnly(
-                f"{device.name} uses a feature that only a newer version can write (open it "
-                "read-only, or use a newer version of this program)"
-            )
+        if not read_only:
+            superblock.check_writable(device, block)
         recovered = recover(Volume.of(device, block), block)
         if not read_only and recovered.is_cut_short:
             raise StoreDamaged(
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=_boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=process.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -159,28 +134,48 @@ class Store:
         for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.free.extend(recovered.garbage_slots)
+        self._catalog.release(recovered.garbage_slots)
 
     def close(self) -> None:
-        """Commit, mark the store clean, release the device. A second call does nothing."""
-        if self._closed:
-            return
-        try:
-            if not self.read_only and self._log.failure is None:
-                with self._maintenance_lock:
+        """Commit, mark the store clean, release the device. A second call does nothing. Calls of
+        other threads that are under way may end with StoreClosed or StoreReadOnly.
+        """
+        # Nobody writes while the device is closed: its descriptor may be another file's at once.
+        with self._maintenance_lock, self._log.write_lock:
+            if self._closed:
+                return
+            try:
+                if not self.read_only and self._log.failure is None:
                     self._log.commit()
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
-        finally:
-            self._closed = True
-            self._reader.close()
-            self.device.close()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._reader.close()
+        self.device.close()
+
+    def abandon(self) -> None:
+        """In a fork of the process that opened the store: leave it to that one. From here on
+        everything raises StoreClosed, and nothing waits for a lock.
+        """
+        self._maintenance_lock, self._log.state_lock, self._log.write_lock = (
+            threading.Lock(), threading.Lock(), threading.RLock(),
+        )  # fmt: skip
+        self._release()
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_raised: object) -> None:
         self.close()
+
+    @property
+    def geometry(self) -> superblock.Geometry:
+        """Where things lie on the device; a resize changes it."""
+        return self._volume.geometry
 
     # Blocks
 
@@ -242,19 +237,22 @@ class Store:
             return False
 
     def get(self, key: bytes) -> bytes:
-        """Raises KeyNotFound, BlockDamaged."""
+        """Raises KeyNotFound, BlockDamaged, NewerFormat (as every read that finds a record of a
+        newer program).
+        """
         value = self._reader.value(key)
         if value is None:
             raise KeyNotFound(key)
         return value
 
-    def get_part(self, key: bytes, start: int, length: int) -> bytes:
+    def get_part(self, key: bytes, start: int, length: int, *, damaged_too: bool = False) -> bytes:
         """Bytes of the value from `start` on, fewer only at its end; never checked against its
-        checksum: for a caller who has checked the whole value before.
+        checksum: for a caller who has checked the whole value before. With `damaged_too` even of a
+        value that was found damaged since: for one who can tell.
 
         Raises KeyNotFound, BlockDamaged.
         """
-        part = self._reader.part(key, start, length)
+        part = self._reader.part(key, start, length, damaged_too=damaged_too)
         if part is None:
             raise KeyNotFound(key)
         return part
@@ -287,18 +285,11 @@ class Store:
         Raises StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-
-        def deletion(batch: list[bytes]) -> Callable[[], int]:
-            return lambda: self._delete(batch, before)
-
+        remaining = iter(keys)
         deleted = 0
-        batch: list[bytes] = []
-        for key in keys:
-            batch.append(key)
-            if len(batch) == fmt.TOMBSTONES_PER_RECORD_MAX:
-                deleted += self._with_room(deletion(batch), RELEASE)
-                batch = []
-        return deleted + self._with_room(deletion(batch), RELEASE)
+        while some := list(islice(remaining, fmt.TOMBSTONES_PER_RECORD_MAX)):
+            deleted += self._with_room(partial(self._delete, some, before), RELEASE)
+        return deleted
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
         with self._log.write_lock:
@@ -353,13 +344,7 @@ class Store:
         added later are, those replaced are listed; those of unreadable records are missing. Takes
         16 bytes of memory per key while it runs.
         """
-        log, catalog = self._log, self._catalog
-        by_slot: dict[int, array[int]] = {}
-        with log.write_lock, log.state_lock:
-            self._check_open()
-            for entry in catalog.index.entries():
-                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._reader.keys_of(list(by_slot.values()))
+        return self._reader.keys()
 
     # Names and journals
 
@@ -408,17 +393,40 @@ class Store:
             finally:
                 self._maintenance_lock.release()
 
-    def compact(self, budget_bytes: int | None = None) -> CompactReport:
+    def compact(
+        self, budget_bytes: int | None = None, *, background: bool = False
+    ) -> CompactReport:
         """Give back the space of dead records, copying about `budget_bytes` at most.
 
-        Raises StoreReadOnly.
+        In the background it does nothing while other upkeep runs, and frees what it empties when
+        that is worth a checkpoint, which may be in a later call. Raises StoreReadOnly.
         """
         self._check_open(writing=True)
-        with self._maintenance_lock:
-            report = self._compactor.compact(budget_bytes)
-            if report.segments_freed:
-                self._checkpointer.write()
-            return report
+        if not self._maintenance_lock.acquire(blocking=not background):
+            return CompactReport()
+        try:
+            return self._compactor.compact(budget_bytes, background=background)
+        finally:
+            self._maintenance_lock.release()
+
+    def resize(
+        self,
+        size_bytes: int | None = None,
+        *,
+        wait_s: float = VIEWS_WAIT_S,
+        progress: Progress = lambda _done, _total: None,
+    ) -> ResizeReport:
+        """Give the store so many bytes of its device, by default all there are; a plain file
+        grows or is cut with it. Durable when it returns; a power cut leaves the old size or the
+        new one and everything stored. Readers and writers go on; open views of what must move are
+        waited for, `wait_s` at most.
+
+        Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
+        then is as large as before.
+        """
+        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
+        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process
@@ -488,11 +496,3 @@ class Store:
             raise StoreReadOnly(f"{self.device.name} was opened read-only")
         if writing:
             self._log.check_writable()
-
-
-def _boot_id() -> bytes:
-    """Which run of the machine this is: tells a killed process from a power cut."""
-    try:
-        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)

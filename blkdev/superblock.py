@@ -5,10 +5,15 @@
 
 Invariants
 - Each copy has an erase unit of its own, so a failing erase takes at most one.
-- An update writes copy 0, syncs, writes the others, syncs: at no moment can a crash tear both.
-  Where none of the others is whole, these come first: the last whole copy is never overwritten.
+- An update writes copy 0, syncs, writes the others, syncs; it begins with the others when none of
+  them is whole and up to date, as an earlier crash may have left it. So at no moment can a crash
+  tear the last good one.
 - The valid copy with the highest generation wins; every read-write open rewrites all copies, which
   repairs damaged ones.
+- Copies 0 and 1 never move, and copy 3 is at the end of every device that a store fills: whoever
+  knows nothing but the device's size finds three of four. What a store that was resized has where
+  the middle copy of a new one would be is data, so a copy counts only where its own geometry puts
+  it, and only with the identity of those that cannot be data.
 """
 
 from __future__ import annotations
@@ -17,10 +22,17 @@ from dataclasses import dataclass
 
 from blkdev import format as fmt
 from blkdev.device import Device
-from blkdev.errors import DeviceTooSmall, InvalidGeometry, NewerFormat, NotAStore, SuperblockDamaged
+from blkdev.errors import (
+    DeviceReadOnly,
+    DeviceTooSmall,
+    InvalidGeometry,
+    NewerFormat,
+    NotAStore,
+    SuperblockDamaged,
+)
 
 FIRST_LINE = b"ipfs-mfs block store. Do not write to this device directly.\n"
-_SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
+SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
 _SEGMENTS_WANTED = 64
 _SEGMENT_SIZE_AUTOMATIC_MIN_BYTES = 4 << 20
 
@@ -49,7 +61,8 @@ class Geometry:
             )
         middle = device.size_bytes // 2 & -fmt.ERASE_UNIT_SIZE_BYTES
         end = (device.size_bytes & -fmt.ERASE_UNIT_SIZE_BYTES) - fmt.ERASE_UNIT_SIZE_BYTES
-        before = max(0, middle - _SEGMENTS_OFFSET) // segment_size_bytes
+        before = max(0, middle - SEGMENTS_OFFSET) // segment_size_bytes
+        before = min(before, fmt.SEGMENT_COUNT_MAX)
         after = max(0, end - middle - fmt.ERASE_UNIT_SIZE_BYTES) // segment_size_bytes
         if before + after < fmt.SEGMENT_COUNT_MIN:
             needed = (
@@ -75,11 +88,11 @@ class Geometry:
 
     def segment_offset(self, slot: int) -> int:
         """Device offset of a segment's first byte."""
-        offset = _SEGMENTS_OFFSET + slot * self.segment_size_bytes
+        offset = SEGMENTS_OFFSET + slot * self.segment_size_bytes
         if slot < self.segments_before_middle:
             return offset
         skipped = self.segments_before_middle * self.segment_size_bytes
-        return offset - _SEGMENTS_OFFSET - skipped + self.middle_offset + fmt.ERASE_UNIT_SIZE_BYTES
+        return offset - SEGMENTS_OFFSET - skipped + self.middle_offset + fmt.ERASE_UNIT_SIZE_BYTES
 
     @property
     def copy_offsets(self) -> tuple[int, int, int, int]:
@@ -96,7 +109,7 @@ class Geometry:
             and fmt.SEGMENT_COUNT_MIN <= self.segment_count <= fmt.SEGMENT_COUNT_MAX
             and after >= 0
             and not (middle | self.end_offset) % unit
-            and _SEGMENTS_OFFSET + before * size <= middle
+            and SEGMENTS_OFFSET + before * size <= middle
             and middle + unit + after * size <= self.end_offset
             and self.end_offset + unit <= size_bytes
         )
@@ -142,10 +155,21 @@ def read_copy(device: Device, offset: int) -> tuple[fmt.Row | None, bool]:
 
 
 def read_copies(device: Device) -> list[tuple[fmt.Row | None, bool]]:
-    """The copies where they lie when nothing but the device's size is known."""
+    """The copies where they lie when nothing but the device's size is known, surest place first:
+    the middle comes last, because there a store that was resized has data.
+    """
     unit = fmt.ERASE_UNIT_SIZE_BYTES
-    offsets = (0, unit, device.size_bytes // 2 & -unit, (device.size_bytes & -unit) - unit)
-    return [read_copy(device, offset) for offset in offsets if offset >= 0]
+    offsets = (0, unit, (device.size_bytes & -unit) - unit, device.size_bytes // 2 & -unit)
+    found = [(offset, *read_copy(device, offset)) for offset in offsets if offset >= 0]
+    return [(block if _belongs(block, offset) else None, ours) for offset, block, ours in found]
+
+
+def _belongs(block: fmt.Row | None, offset: int) -> bool:
+    """Whether the copy is where its own geometry puts it, so that it was not misdirected."""
+    if block is None:
+        return False
+    offsets = Geometry.of(block).copy_offsets
+    return block.copy < len(offsets) and bool(offsets[block.copy] == offset)
 
 
 def load(device: Device) -> fmt.Row:
@@ -168,7 +192,8 @@ def load(device: Device) -> fmt.Row:
                 f"{device.name}: no copy of the superblock is readable: {error} (look at the disk)"
             ) from error
         raise NotAStore(device.name)
-    newest = max(valid, key=lambda block: block.generation)
+    same = [block for block in valid if block.uuid == valid[0].uuid]
+    newest = max(same, key=lambda block: block.generation)
     unknown = newest.features_incompatible & ~fmt.FEATURES_INCOMPATIBLE
     if newest.version > fmt.FORMAT_VERSION or unknown:
         raise NewerFormat(
@@ -185,9 +210,15 @@ def load(device: Device) -> fmt.Row:
     return newest
 
 
-def may_write(block: fmt.Row) -> bool:
-    """False when a feature is in use that only a newer program can keep up."""
-    return not block.features_read_only & ~fmt.FEATURES_READ_ONLY
+def check_writable(device: Device, block: fmt.Row) -> None:
+    """Raises DeviceReadOnly when the device or the store may be read only."""
+    if device.read_only:
+        raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
+    if block.features_read_only & ~fmt.FEATURES_READ_ONLY:
+        raise DeviceReadOnly(
+            f"{device.name} uses a feature that only a newer version can write (open it "
+            "read-only, or use a newer version of this program)"
+        )
 
 
 def store(device: Device, block: fmt.Row) -> fmt.Row:
@@ -195,14 +226,12 @@ def store(device: Device, block: fmt.Row) -> fmt.Row:
 
     Raises OSError; the device then holds this or the previous generation.
     """
+    others = [read_copy(device, offset)[0] for offset in Geometry.of(block).copy_offsets[1:]]
+    present = (block.uuid, block.generation)
+    spare = any(other and (other.uuid, other.generation) == present for other in others)
     block = block._replace(generation=block.generation + 1)
     offsets = Geometry.of(block).copy_offsets
-    batches = [(0,), (1, 2, 3)]
-    if not any(read_copy(device, offset)[0] for offset in offsets[1:]):
-        # A crash tore them, or they rotted: the first is all there is, and is not to be touched
-        # before there is another.
-        batches.reverse()
-    for batch in batches:
+    for batch in ((0,), (1, 2, 3)) if spare else ((1, 2, 3), (0,)):
         for copy in batch:
             offset = offsets[copy]
             device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])

@@ -169,7 +169,8 @@ class BlkdevDatastore:
         if place.startswith(mapping.SHORT):
             return Key.from_raw(place)
         try:
-            start = self._store.get_part(place, 0, mapping.FRONT_SIZE_MAX_BYTES)
+            # Our key in front of the value has the engine's key for a checksum.
+            start = self._store.get_part(place, 0, mapping.FRONT_SIZE_MAX_BYTES, damaged_too=True)
         except (engine.KeyNotFound, engine.BlockDamaged):
             return None
         raw = mapping.key_in_front(place, start)

@@ -217,6 +217,19 @@ class CompactSummary(NamedTuple):
     bytes_freed: int
 
 
+class ResizeSummary(NamedTuple):
+    """What the store has now. `file_fits` is False when its plain file is still longer, because
+    somebody reads what lies near the end; the next resize cuts it."""
+
+    store: str
+    size_bytes: int
+    segments_before: int
+    segments: int
+    bytes_moved: int
+    free_bytes: int
+    file_fits: bool
+
+
 class StatsSummary(NamedTuple):
     """Exact numbers. `used_bytes` counts segments in use, `live_bytes` what is reachable in them
     by key, `free_bytes` what can still be written after compaction."""
@@ -308,6 +321,7 @@ class NodeApi(Protocol):
     ) -> ScrubSummary: ...
     def dump(self, what: str, argument: str) -> Iterator[DumpItem]: ...
     def compact(self, progress: ProgressCallback) -> CompactSummary: ...
+    def resize(self, size_bytes: int | None, progress: ProgressCallback) -> ResizeSummary: ...
     def stats(self) -> StatsSummary: ...
 
 

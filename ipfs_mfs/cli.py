@@ -18,6 +18,7 @@ from ipfs_mfs.errors import Interrupted
 
 COMMANDS = {
     "add": "Add files, directories or standard input; print their CIDs.",
+    "bench": "Measure the store beside the limits of its device and this machine.",
     "cat": "Write the content of a file to standard output.",
     "check": "Read and verify everything in the store; repair it.",
     "compact": "Give the space of dropped data back to the store.",
@@ -33,6 +34,7 @@ COMMANDS = {
     "man": "Write the manual pages.",
     "mount": "Mount a root, all roots or a CID.",
     "pin": "Keep content: add, rm, ls.",
+    "resize": "Make the store larger or smaller, keeping what it holds.",
     "root": "Named mutable trees: create, snapshot, clone, diff and more.",
     "scrub": "Read and verify everything while the store is in use.",
     "stat": "Say what an address names.",

@@ -52,6 +52,8 @@ class Config:
     """Least severity that is written to the log."""
     flush_tick_s: float = 0.5
     """How often the daemon asks the roots whether a flush is due."""
+    compact_bytes_per_s: int = 16 << 20
+    """What the daemon copies to give dead space back while nobody asks for it; 0 never does."""
     busy_wait_s: float = 10.0
     """How long a command waits for another short command that has the store open."""
 
@@ -146,6 +148,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _rate(text: str) -> int:
+    return 0 if text == "0" else parse_size_bytes(text)
+
+
 _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "store": ("store", _absolute),
     "store_size": ("store_size_bytes", parse_size_bytes),
@@ -157,6 +163,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "log_dir": ("log_dir", _absolute),
     "log_level": ("log_level", _one_of(*LOG_LEVELS)),
     "flush_tick": ("flush_tick_s", _seconds),
+    "compact_rate": ("compact_bytes_per_s", _rate),
     "busy_wait": ("busy_wait_s", _seconds),
 }
 assert {field for field, _ in _KEYS.values()} == {field.name for field in fields(Config)} - {

@@ -169,6 +169,9 @@ class RemoteNode:
     def compact(self, progress: api.ProgressCallback) -> api.CompactSummary:
         return self._watched("Compact", api.CompactSummary, progress)
 
+    def resize(self, size_bytes: int | None, progress: api.ProgressCallback) -> api.ResizeSummary:
+        return self._watched("Resize", api.ResizeSummary, progress, size_bytes=size_bytes)
+
     def stats(self) -> api.StatsSummary:
         return self._one("Stats", api.StatsSummary)
 

@@ -5,8 +5,9 @@ until the last mount has gone or a signal comes, then: no new requests, unmount,
 remove state and socket, release the ownership. The store is closed before the ownership is free, so
 that the next owner never meets a half-closed store.
 
-Threads: the main one ticks (flushes that are due) and waits; every mount has one of its own; gRPC
-has a pool. Signals only write to an eventfd: a handler that took a lock could interrupt its holder.
+Threads: the main one ticks (flushes and compaction that are due) and waits; every mount has one of
+its own; gRPC has a pool. Signals only write to an eventfd: a handler that took a lock could
+interrupt its holder.
 
 Locks: `_mounting` is held during one call of `mount`, so that two callers get one mount.
 `_mounts_lock`, inside it, guards `_mount` and `_ending` and is never held while something waits.
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
+from blkdev.errors import StoreError
 from fusefs.errors import FusefsError, MountBusy
 from fusefs.mount import Mount
 from fusefs.options import MountOptions
@@ -147,6 +149,16 @@ class Daemon(Node):
                 self.flush_due()
             except Exception:  # the loop's edge: a bug in a flush must not take the mounts down
                 LOGGER.exception("a flush failed unexpectedly; it is tried again")
+            self._compact()
+
+    def _compact(self) -> None:
+        try:
+            self.compact_due(time.monotonic())
+        except StoreError as error:
+            # Flushes and commits say the same, and louder.
+            LOGGER.info("no compaction in the background: %s", error)
+        except Exception:  # the loop's edge, as above
+            LOGGER.exception("a compaction failed unexpectedly")
 
     def _should_end(self, idle_until_s: float) -> bool:
         with self._mounts_lock:

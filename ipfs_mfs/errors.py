@@ -23,6 +23,7 @@
     └── FailedError            it did not work: exit 1
         ├── OutputExists       the target of `get`, `export` or `man` is there already
         ├── UnsafeName         a DAG holds a name that would leave the target directory
+        ├── NoRoom             too little is free in the store for what was asked
         ├── ImportIncomplete   a CAR file names roots that it does not hold
         ├── DaemonFailed       the daemon ended before it was ready (names the log)
         ├── DaemonGone         the daemon went away in the middle of a request
@@ -127,6 +128,10 @@ class OutputExists(FailedError):
 
 class UnsafeName(FailedError):
     """A DAG holds a name that would leave the target directory."""
+
+
+class NoRoom(FailedError):
+    """Too little is free in the store for what was asked."""
 
 
 class ImportIncomplete(FailedError):

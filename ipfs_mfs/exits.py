@@ -58,6 +58,7 @@ TABLE = {
     "blkdev.errors.StoreError": FAILED,
     "blkdev.errors.KeyNotFound": NOT_FOUND,
     "blkdev.errors.NoSuchPlace": NOT_FOUND,
+    "blkdev.errors.StoreBusy": BUSY,
     "blkdev.errors.DeviceBusy": BUSY,
     "blkdev.errors.DeviceReadOnly": MEANS,
     "blkdev.errors.DeviceTooSmall": MEANS,

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blkdev import superblock as superblocks
+from blkdev.care.pace import Pace
 from blkdev.care.signature import refuse_foreign
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import DeviceReadOnly
 from blkdev.store import Store
 from ipfs_mfs import __version__, address, api, care, checking, content, owner
@@ -115,6 +116,7 @@ class Node:
         self._store = opened.store
         self._repo = opened.repo
         self._pins = opened.pins
+        self._pace = Pace(opened.config.compact_bytes_per_s)
 
     @classmethod
     def open(cls, config: Config, lock: owner.Lock) -> "Node":
@@ -361,6 +363,28 @@ class Node:
             if not report.segments_freed:
                 return api.CompactSummary(freed, moved_bytes, freed_bytes)
             progress(api.Progress(min(freed_bytes, total), total))
+
+    def resize(self, size_bytes: int | None, progress: api.ProgressCallback) -> api.ResizeSummary:
+        def report(done: int, total: int) -> None:
+            progress(api.Progress(done, total))
+
+        done = self._store.resize(size_bytes, progress=report)
+        return api.ResizeSummary(
+            store=str(self.config.store),
+            size_bytes=done.device_size_bytes,
+            segments_before=done.segments_before,
+            segments=done.segments,
+            bytes_moved=done.moved_bytes,
+            free_bytes=self._store.stats().free_bytes,
+            file_fits=done.cut,
+        )
+
+    def compact_due(self, now_s: float) -> None:
+        """For the daemon's tick: gives dead space back, at the configured rate and where it is
+        worth it. Raises StoreError."""
+        budget_bytes = self._pace.budget(now_s, self._store.stats())
+        if budget_bytes:
+            self._pace.spend(self._store.compact(budget_bytes, background=True))
 
     def stats(self) -> api.StatsSummary:
         stats = self._store.stats()

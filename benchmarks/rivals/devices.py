@@ -55,6 +55,7 @@ class Ext4:
 
     def __init__(self, place: Path, size_bytes: int) -> None:
         self._device = LoopDevice(place / "ext4.img", size_bytes)
+        self.path = self._device.path
         self.folder = place / "ext4"
         self.folder.mkdir()
         run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self._device.path)

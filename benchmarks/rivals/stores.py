@@ -1,4 +1,5 @@
-"""Key-value stores under one protocol. `put_batch` returns when the batch is on the disk.
+"""Key-value stores under one protocol. `put_batch` and `delete_batch` return when what they did
+is on the disk.
 
 Ours takes a device or makes a file; the rivals take a folder of a file system.
 """
@@ -6,15 +7,17 @@ Ours takes a device or makes a file; the rivals take a folder of a file system.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import lmdb
 import plyvel
+import rocksdict
 
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 
 Item = tuple[bytes, bytes]
@@ -30,6 +33,13 @@ class KeyValueStore(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
+    def has(self, key: bytes) -> bool: ...
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None: ...
+
+    def reopen(self) -> None:
+        """Close and open, so that nothing of it is in this process's memory."""
+
     def close(self) -> None: ...
 
 
@@ -44,7 +54,11 @@ class Blkdev:
         device = open_device(path)
         Store.format(device, force=True)
         device.close()
-        self.store = Store.open(open_device(path), verify_reads=False)
+        self._path = path
+        self.store = self._open()
+
+    def _open(self) -> Store:
+        return Store.open(open_device(self._path), verify_reads=False)
 
     def put_batch(self, items: Sequence[Item]) -> None:
         self.store.put_many(items)
@@ -52,6 +66,17 @@ class Blkdev:
 
     def get(self, key: bytes) -> bytes:
         return self.store.get(key)
+
+    def has(self, key: bytes) -> bool:
+        return self.store.has(key)
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None:
+        self.store.delete_many(keys)
+        self.store.commit()
+
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = self._open()
 
     def close(self) -> None:
         self.store.close()
@@ -61,7 +86,8 @@ class Leveldb:
     """LevelDB through plyvel; each batch is one synced write."""
 
     def __init__(self, place: Path) -> None:
-        self._database = plyvel.DB(str(place / "leveldb"), create_if_missing=True)
+        self._path = str(place / "leveldb")
+        self._database = plyvel.DB(self._path, create_if_missing=True)
 
     def put_batch(self, items: Sequence[Item]) -> None:
         with self._database.write_batch(sync=True) as batch:
@@ -71,6 +97,18 @@ class Leveldb:
     def get(self, key: bytes) -> bytes | None:
         return self._database.get(key)
 
+    def has(self, key: bytes) -> bool:
+        return self._database.get(key) is not None
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None:
+        with self._database.write_batch(sync=True) as batch:
+            for key in keys:
+                batch.delete(key)
+
+    def reopen(self) -> None:
+        self._database.close()
+        self._database = plyvel.DB(self._path)
+
     def close(self) -> None:
         self._database.close()
 
@@ -79,7 +117,8 @@ class Lmdb:
     """LMDB with its default of a sync at the end of each transaction."""
 
     def __init__(self, place: Path) -> None:
-        self._environment = lmdb.open(str(place / "lmdb"), map_size=STORE_SIZE_BYTES)
+        self._path = str(place / "lmdb")
+        self._environment = lmdb.open(self._path, map_size=STORE_SIZE_BYTES)
 
     def put_batch(self, items: Sequence[Item]) -> None:
         with self._environment.begin(write=True) as transaction:
@@ -90,8 +129,103 @@ class Lmdb:
         with self._environment.begin() as transaction:
             return transaction.get(key)
 
+    def has(self, key: bytes) -> bool:
+        with self._environment.begin(buffers=True) as transaction:
+            return transaction.get(key) is not None
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None:
+        with self._environment.begin(write=True) as transaction:
+            for key in keys:
+                transaction.delete(key)
+
+    def reopen(self) -> None:
+        self._environment.close()
+        self._environment = lmdb.open(self._path, map_size=STORE_SIZE_BYTES)
+
     def close(self) -> None:
         self._environment.close()
+
+
+class Sqlite:
+    """SQLite with a write-ahead log; `synchronous=FULL` flushes it at the end of each batch."""
+
+    def __init__(self, place: Path) -> None:
+        self._path = place / "blocks.sqlite"
+        self._database = self._open()
+        self._database.execute("CREATE TABLE blocks (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        return database
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        run = self._database.execute
+        run("BEGIN IMMEDIATE")
+        self._database.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", items)
+        run("COMMIT")
+
+    def get(self, key: bytes) -> bytes | None:
+        row = self._database.execute("SELECT value FROM blocks WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def has(self, key: bytes) -> bool:
+        found = self._database.execute("SELECT 1 FROM blocks WHERE key = ?", (key,))
+        return found.fetchone() is not None
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None:
+        run = self._database.execute
+        run("BEGIN IMMEDIATE")
+        self._database.executemany("DELETE FROM blocks WHERE key = ?", [(key,) for key in keys])
+        run("COMMIT")
+
+    def reopen(self) -> None:
+        self._database.close()
+        self._database = self._open()
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class Rocksdb:
+    """RocksDB through rocksdict, keys and values as bytes; each batch is one synced write."""
+
+    def __init__(self, place: Path) -> None:
+        self._path = str(place / "rocksdb")
+        self._database = self._open()
+        self._durable = rocksdict.WriteOptions()
+        self._durable.sync = True
+
+    def _open(self) -> rocksdict.Rdict:
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        return rocksdict.Rdict(self._path, options)
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in items:
+            batch.put(key, value)
+        self._database.write(batch, self._durable)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._database.get(key)
+
+    def has(self, key: bytes) -> bool:
+        return key in self._database
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None:
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key in keys:
+            batch.delete(key)
+        self._database.write(batch, self._durable)
+
+    def reopen(self) -> None:
+        self._database.close()
+        self._database = self._open()
+
+    def close(self) -> None:
+        self._database.close()
 
 
 class FlatFiles:
@@ -129,6 +263,22 @@ class FlatFiles:
         with open(self._path(key), "rb", buffering=0) as file:  # noqa: PTH123  # as above
             return file.read()
 
+    def has(self, key: bytes) -> bool:
+        return os.path.exists(self._path(key))  # noqa: PTH110  # as above
+
+    def delete_batch(self, keys: Sequence[bytes]) -> None:
+        folders: set[str] = set()
+        for key in keys:
+            path = self._path(key)
+            os.unlink(path)  # noqa: PTH108  # as above
+            folders.add(os.path.dirname(path))  # noqa: PTH120  # as above
+        if self.synced:
+            for folder in folders:
+                self._sync_folder(folder)
+
+    def reopen(self) -> None:
+        """Nothing is held open."""
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -163,6 +313,8 @@ STORES: dict[str, type[KeyValueStore]] = {
     "blkdev": Blkdev,
     "leveldb": Leveldb,
     "lmdb": Lmdb,
+    "sqlite": Sqlite,
+    "rocksdb": Rocksdb,
     "flat files": FlatFiles,
     "flat files, no sync": FlatFilesUnsynced,
 }

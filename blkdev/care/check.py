@@ -107,7 +107,7 @@ class Checker:
                 self._find(slot, 0, f"segment {slot} has {found} live bytes, not {counted}")
         report.live_bytes = self._live_bytes.total()
         report.bytes_read = self._volume.source.read_bytes
-        report.unreadable_slots = self._volume.unreadable
+        report.unreadable_slots = self._volume.failed_slots
         for slot in report.unreadable_slots - report.damaged_slots:
             self._find(slot, 0, f"the device cannot read all of segment {slot}")
         return report

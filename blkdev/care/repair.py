@@ -79,7 +79,7 @@ class Repairer:
 
     def run(self) -> RepairReport:
         """Raises StoreReadOnly when the device refuses to be written."""
-        self._log.commit()
+        self._compactor.settle()
         first = self._check()
         self._report = RepairReport(first, first)
         for _ in range(_ROUNDS_MAX):
@@ -125,7 +125,7 @@ class Repairer:
             segment.copied = True
             return False
         self._log.commit()
-        freed = self._compactor.free([emptied])
+        freed = len(self._compactor.free([emptied]))
         retired = freed and self._catalog.bad_slots.get(segment.slot, False)
         self._report.segments_retired += bool(retired)
         self._report.segments_freed += freed - bool(retired)
@@ -176,7 +176,7 @@ class Repairer:
 
         def copy() -> None:
             kept = self._compactor.copy(segment, fingerprint, record, names)
-            self._report.records_kept += kept
+            self._report.records_kept += bool(kept)
 
         self._with_room(copy)
 

@@ -180,12 +180,12 @@ class Scrubber:
         self._report.records += count
         for damage in damages:
             self._find(segment, damage.offset, damage.what)
-        if damages or segment.slot in self._volume.unreadable:
+        if damages or segment.slot in self._volume.failed_slots:
             self._inspect_all(segment)
         else:
             for record in suspects:
                 self._inspect_one(segment, record)
-        if segment.slot in self._volume.unreadable:
+        if segment.slot in self._volume.failed_slots:
             with self._log.state_lock:
                 # Durable with the next save.
                 self._catalog.bad_slots.setdefault(segment.slot, False)

@@ -17,6 +17,8 @@ class StoreStats:
 
     `live_bytes` is what compaction would keep, `dead_bytes` what it would give back; both count
     records with their headers. `free_bytes` is what put_many can still take, about.
+    `written_bytes`, `discarded_bytes` (of freed segments, given back to the device) and
+    `sync_count` count from the opening on.
     """
 
     keys: int
@@ -35,6 +37,7 @@ class StoreStats:
     index_bytes: int
     staged_bytes: int
     written_bytes: int
+    discarded_bytes: int
     sync_count: int
     position: int
     read_only: bool
@@ -45,11 +48,12 @@ def measure(
     volume: Volume, catalog: Catalog, log: Log, checkpointer: Checkpointer, *, read_only: bool
 ) -> StoreStats:
     """The state at one moment."""
-    size, segment_count = volume.geometry.segment_size_bytes, volume.geometry.segment_count
+    size = volume.geometry.segment_size_bytes
     usable = size - 2 * fmt.PAGE_SIZE_BYTES
     with log.write_lock, log.state_lock:
+        segment_count = volume.geometry.segment_count
         free, staged = len(catalog.free), log.staged_bytes
-        retired = sum(slot not in catalog.segments for slot in catalog.bad_slots)
+        retired = sum(s < segment_count and s not in catalog.segments for s in catalog.bad_slots)
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(
             keys=catalog.index.count,
@@ -62,12 +66,13 @@ def measure(
             capacity_bytes=(segment_count - retired - DATA) * usable,
             segment_size_bytes=size,
             segments=segment_count,
-            segments_free=free,
-            segments_checkpoint=checkpointer.segment_count,
+            segments_free=free + len(catalog.withheld),
+            segments_checkpoint=len(checkpointer.slots),
             segments_retired=retired,
             index_bytes=catalog.index.size_bytes,
             staged_bytes=staged,
             written_bytes=log.written_bytes,
+            discarded_bytes=log.discarded_bytes,
             sync_count=log.sync_count,
             position=log.position,
             read_only=read_only,

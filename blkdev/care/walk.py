@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from blkdev import format as fmt
@@ -88,12 +88,11 @@ class Source:
         return read_through(self._device, offset, least)
 
 
-@dataclass(frozen=True)
+@dataclass
 class WatchedVolume(Volume):
-    """A volume that reads through a Source and remembers which slots could not be read."""
+    """A volume that reads through a Source. `failed_slots` are those that could not be read."""
 
     source: Source
-    unreadable: set[int] = field(default_factory=set)
 
     @classmethod
     def over(cls, volume: Volume, pace: Callable[[int], None] = _unpaced) -> WatchedVolume:
@@ -106,7 +105,7 @@ class WatchedVolume(Volume):
         try:
             return self.source.read(at, length, self.geometry.segment_size_bytes - offset)
         except OSError:
-            self.unreadable.add(slot)
+            self.failed_slots.add(slot)
             raise
 
 

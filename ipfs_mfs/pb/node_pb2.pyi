@@ -536,6 +536,38 @@ class CompactSummary(_message.Message):
     bytes_freed: int
     def __init__(self, segments_freed: _Optional[int] = ..., bytes_moved: _Optional[int] = ..., bytes_freed: _Optional[int] = ...) -> None: ...
 
+class ResizeRequest(_message.Message):
+    __slots__ = ("size_bytes",)
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    def __init__(self, size_bytes: _Optional[int] = ...) -> None: ...
+
+class ResizeEvent(_message.Message):
+    __slots__ = ("progress", "summary")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    summary: ResizeSummary
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., summary: _Optional[_Union[ResizeSummary, _Mapping]] = ...) -> None: ...
+
+class ResizeSummary(_message.Message):
+    __slots__ = ("store", "size_bytes", "segments_before", "segments", "bytes_moved", "free_bytes", "file_fits")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MOVED_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILE_FITS_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    size_bytes: int
+    segments_before: int
+    segments: int
+    bytes_moved: int
+    free_bytes: int
+    file_fits: bool
+    def __init__(self, store: _Optional[str] = ..., size_bytes: _Optional[int] = ..., segments_before: _Optional[int] = ..., segments: _Optional[int] = ..., bytes_moved: _Optional[int] = ..., free_bytes: _Optional[int] = ..., file_fits: _Optional[bool] = ...) -> None: ...
+
 class StatsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

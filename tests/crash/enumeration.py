@@ -3,7 +3,8 @@
 A recorded run is a list of events: write, sync, discard. A cut after event n leaves all writes
 before the last completed sync, and of each later write: all of it, nothing, some of its 512-byte
 sectors, or garbage in some sectors. Devices do not keep the order of unsynced writes, so every
-subset counts.
+subset counts. A discard is a wish: whether it was synced or not, it may have been granted, or not,
+or for some pages.
 
 The oracle is strict: the log is a sequence of steps, so what recovery finds must be exactly the
 state after some step, not before the last acknowledged one and not after the last one begun.
@@ -137,15 +138,20 @@ def write_torn(pages: Pages, event: Event, rng: random.Random) -> None:
 
 
 def pending(events: list[Event], event_count: int) -> tuple[list[Event], list[Event]]:
-    """(events that are durable, writes and discards that are not) after a cut."""
+    """(writes and discards that are durable, those that are not) after a cut."""
     done = events[:event_count]
     last_sync = max((at for at, event in enumerate(done) if event.kind == "sync"), default=-1)
-    durable = [event for event in done[: last_sync + 1] if event.kind != "sync"]
-    return durable, done[last_sync + 1 :]
+    matter = ("write", "discard")
+    durable = [event for event in done[: last_sync + 1] if event.kind in matter]
+    return durable, [event for event in done[last_sync + 1 :] if event.kind in matter]
 
 
-def advance(pages: Pages, events: list[Event]) -> None:
-    """Apply events as if each arrived whole and in order."""
+def advance(
+    pages: Pages, events: list[Event], keeps: Callable[[int], bool] = lambda _page: False
+) -> None:
+    """Apply events as if each arrived whole and in order, but for the pages that a device keeps
+    when they are discarded.
+    """
     for event in events:
         if event.kind == "write":
             write_whole(pages, event.offset, event.data)
@@ -153,7 +159,8 @@ def advance(pages: Pages, events: list[Event]) -> None:
             first = event.offset // PAGE_SIZE_BYTES
             count = int.from_bytes(event.data, "little") // PAGE_SIZE_BYTES
             for page in [page for page in pages if first <= page < first + count]:
-                del pages[page]
+                if not keeps(page):
+                    del pages[page]
 
 
 def cuts(
@@ -161,8 +168,12 @@ def cuts(
 ) -> Iterator[Pages]:
     """All images that a cut after `event_count` events may leave, sampled where too many."""
     durable, open_writes = pending(events, event_count)
-    base = dict(before)
-    advance(base, durable)
+    bases = [dict(before)]
+    advance(bases[0], durable)
+    if any(event.kind == "discard" for event in durable):
+        for keeps in (lambda _page: True, lambda page: bool(page & 4)):
+            bases.append(dict(before))
+            advance(bases[-1], durable, keeps)
     count = len(open_writes)
     if count <= EXHAUSTIVE_WRITES_MAX:
         subsets = range(1 << count)
@@ -170,19 +181,23 @@ def cuts(
         chosen = {0, (1 << count) - 1}
         chosen |= {rng.getrandbits(count) for _ in range(SAMPLED_SUBSETS)}
         subsets = sorted(chosen)  # type: ignore[assignment]  # both iterate as int
+    if not count:
+        yield from bases[1:]
     for subset in subsets:
-        image = dict(base)
+        image = dict(bases[subset % len(bases)])
         advance(image, [event for at, event in enumerate(open_writes) if subset >> at & 1])
         yield image
     for victim in range(count):
         for _ in range(torn):
-            image = dict(base)
+            image = dict(rng.choice(bases) if len(bases) > 1 else bases[0])
             others = rng.choice((0, (1 << count) - 1, rng.getrandbits(count)))
             # Writes of one size are then torn alike: copies are hit in the same place.
             alike = rng.random() if rng.random() < ALL_TORN else None
             for at, event in enumerate(open_writes):
                 if event.kind == "write" and (alike is not None or at == victim):
                     write_torn(image, event, rng if alike is None else random.Random(alike))
+                elif at == victim:
+                    advance(image, [event], lambda _page: rng.random() < 0.5)
                 elif others >> at & 1:
                     advance(image, [event])
             yield image

@@ -6,7 +6,7 @@ import pytest
 
 from blkdev.batch import batch_size_max_bytes
 from blkdev.device import RamDevice
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.format import KEY_SIZE_MAX_BYTES
 from blkdev.store import Store
 from datastore import BlkdevDatastore, Datastore, Finding, Key, Query, mapping

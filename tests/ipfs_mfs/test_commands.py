@@ -264,6 +264,47 @@ def test_check_compact_stats_and_doctor_are_content_with_a_good_store(run, cid, 
     assert b"ok" not in run("doctor", "-q").split()
 
 
+def test_resize_changes_the_store_and_its_file_and_says_what_there_is(run, cid, tmp_path):
+    path = tmp_path / "store.blk"
+    grown = run("resize", "192M").decode()
+    assert grown.startswith(f"{path}: store of 192.0 MiB, ")
+    assert path.stat().st_size == 192 << 20
+    (shrunk,) = records(run("resize", "64M", "--json"))
+    assert (shrunk["size_bytes"], shrunk["file_fits"]) == (64 << 20, True)
+    assert path.stat().st_size == 64 << 20
+    assert run("cat", f"{cid}/sub/data") == DATA
+    os.truncate(path, 96 << 20)
+    (whole,) = records(run("resize", "--json"))
+    assert (whole["size_bytes"], whole["segments_before"]) == (96 << 20, shrunk["segments"])
+    assert run("check").decode().startswith("clean: ")
+
+
+@pytest.mark.parametrize(
+    ("size", "status", "why"),
+    [
+        ("12Q", 2, "is not a size such as"),
+        ("-5", 2, ""),
+        ("99999999P", 2, "nothing is as large"),
+        ("4M", 1, "choose a larger size"),
+        ("7P", 6, "cannot be made larger"),
+    ],
+)
+def test_resize_that_cannot_be_done_says_why_in_one_line(
+    run, cid, tmp_path, capfdbinary, size, status, why
+):
+    capfdbinary.readouterr()
+    assert program.run(["resize", size]) == status
+    captured = capfdbinary.readouterr()
+    assert why in captured.err.decode()
+    assert status == 2 or captured.err.count(b"\n") == 1
+    assert (tmp_path / "store.blk").stat().st_size == 128 << 20
+    assert run("cat", f"{cid}/sub/data") == DATA
+
+
+def test_resize_of_a_store_that_is_not_there_is_not_found(run, tmp_path):
+    assert program.run(["resize", "64M", "--store", str(tmp_path / "none")]) == 3
+
+
 def test_completion_scripts_name_the_program(run):
     for shell in ("bash", "zsh", "fish"):
         assert b"_IPFS_MFS_COMPLETE" in run("completion", shell)

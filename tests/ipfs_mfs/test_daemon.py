@@ -368,6 +368,8 @@ def test_work_on_the_mount_goes_on_while_commands_run(world):
             ["root", "snapshot", "main", "s"],
             ["sync"],
             ["compact"],
+            ["resize", "320M"],
+            ["resize", "200M"],
         ):
             world.run(*command)
     finally:

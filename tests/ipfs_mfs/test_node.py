@@ -1,12 +1,14 @@
 """What a node does, the same whether the store is opened here or asked for over the socket."""
 
 import io
+import os
 import random
 import time
 from pathlib import Path
 
 import pytest
 
+from blkdev.errors import SizeTooSmall
 from ipfs_mfs import api
 from ipfs_mfs.config import Config
 from ipfs_mfs.control import ControlServer, RemoteNode
@@ -339,6 +341,47 @@ def test_space_comes_back_by_gc_and_compact(node):
     assert node.stats().used_bytes < used
     assert summary.segments_freed >= 0
     assert not node.check(ignore).damaged
+
+
+def test_a_store_grows_and_shrinks_and_keeps_what_it_holds(node, config):
+    cid = put(node)
+    seen = []
+    for size in (160 << 20, 64 << 20):
+        summary = node.resize(size, seen.append)
+        assert (summary.store, summary.size_bytes) == (str(config.store), size)
+        assert summary.file_fits
+        assert config.store.stat().st_size == size
+        assert node.stats().segments == summary.segments
+        assert summary.free_bytes == node.stats().free_bytes
+        assert b"".join(node.cat(f"{cid}/f", 0, None)) == DATA
+    assert all(0 <= each.done <= each.total for each in seen)
+    assert not node.check(ignore).damaged
+    with pytest.raises(SizeTooSmall, match="choose a larger size"):
+        node.resize(4096, ignore)
+
+
+def test_a_resize_takes_what_the_file_has_when_no_size_is_given(node, config):
+    os.truncate(config.store, 160 << 20)
+    before = node.stats().segments
+    summary = node.resize(None, ignore)
+    assert (summary.size_bytes, summary.segments_before) == (160 << 20, before)
+    assert summary.segments > before
+
+
+def test_a_tick_gives_dead_space_back_at_its_pace(local):
+    put(local)
+    rng = random.Random(2)
+    dropped = [rng.randbytes(34) for _ in range(60)]
+    local._store.put_many((key, rng.randbytes(1 << 20)) for key in dropped)
+    local._store.delete_many(dropped)
+    dead, free = local.stats().dead_bytes, local.stats().segments_free
+    local.compact_due(1000.0)
+    assert local.stats().segments_free == free, "nothing was earned yet"
+    for second in range(1, 60):
+        local.compact_due(1000.0 + second)
+    assert local.stats().segments_free >= free + 10
+    assert local.stats().dead_bytes < dead / 2
+    assert not local.check(ignore).damaged
 
 
 def test_a_node_without_a_daemon_mounts_nothing(node):

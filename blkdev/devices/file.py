@@ -27,7 +27,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from struct import unpack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blkdev.errors import DeviceBusy, DeviceReadOnly
 from blkdev.format import PAGE_SIZE_BYTES, BytesLike
@@ -85,7 +85,8 @@ class _Window:
         memory = (ctypes.c_ubyte * length).from_address(address)
         if native is not None:
             native.guard(address, length)
-        weakref.finalize(memory, _unmap, address, length)
+        self.end = offset + length
+        self.unmapping = weakref.finalize(memory, _unmap, address, length)
         self.address: int = address
         # The view owns `memory`, and every slice owns the view.
         self.bytes = memoryview(memory).cast("B").toreadonly()
@@ -120,6 +121,7 @@ class FileDevice:
         self._window_count, self._window_size_bytes = windows
         self._windows: OrderedDict[int, _Window] = OrderedDict()
         self._windows_lock = threading.Lock()
+        self._mapped: list[tuple[int, weakref.finalize[..., Any]]] = []
         self._populated_bytes = 0
         self._faults_seen = self.fault_count
         self._can_populate = True
@@ -189,7 +191,11 @@ class FileDevice:
             # A window may have zeros where the device has something else.
             self._faults_seen = self.fault_count
             self._drop_windows()
-        window = self._windows.get(number) or self._map(number)
+        try:
+            window = self._windows.get(number) or self._map(number)
+        except OSError:
+            # No address space is left for a map: no fault of the device.
+            return memoryview(self.read(offset, length))
         begin = skip & -PAGE_SIZE_BYTES
         if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
             # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
@@ -216,13 +222,15 @@ class FileDevice:
 
     def _map(self, number: int) -> _Window:
         offset = number * self._window_size_bytes
-        length = min(self._window_size_bytes, self.size_bytes - offset)
-        if length <= 0:
-            raise OSError(22, "view beyond the end of the device")
         with self._windows_lock:
+            length = min(self._window_size_bytes, self.size_bytes - offset)
+            if length <= 0:
+                raise OSError(22, "view beyond the end of the device")
             window = self._windows.get(number)
             if window is None:
                 window = self._windows[number] = _Window(self._descriptor, offset, length)
+                self._mapped = [each for each in self._mapped if each[1].alive]
+                self._mapped.append((window.end, window.unmapping))
                 while len(self._windows) > self._window_count:
                     self._windows.popitem(last=False)
             return window
@@ -247,11 +255,45 @@ class FileDevice:
         # Best effort: a result that says it cannot be done changes nothing.
         _fallocate(self._descriptor, _FALLOC_PUNCH_HOLE_KEEP_SIZE, offset, length)
 
+    def measure(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def set_size(self, size_bytes: int) -> bool:
+        present = self.measure()
+        if size_bytes > present:
+            os.ftruncate(self._descriptor, size_bytes)
+        self._use(size_bytes)
+        if size_bytes < present:
+            if self._is_mapped_beyond(size_bytes):
+                return False
+            os.ftruncate(self._descriptor, size_bytes)
+        return True
+
+    def _use(self, size_bytes: int) -> None:
+        """From here on maps are made for this size, and none is used that is too short for it."""
+        with self._windows_lock:
+            self.size_bytes = size_bytes
+            self._windows.clear()
+
+    def _is_mapped_beyond(self, size_bytes: int) -> bool:
+        """Whether, after a while, a view still keeps a map of the end: whoever touches a page of
+        it that was cut off would be killed.
+        """
+        for _ in range(_LOCK_TRIES):
+            with self._windows_lock:
+                ends = [end for end, unmapping in self._mapped if unmapping.alive]
+            if all(end <= size_bytes for end in ends):
+                return False
+            time.sleep(_LOCK_PAUSE_S)
+        return True
+
     def close(self) -> None:
-        self._drop_windows()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor, self.descriptor = -1, None
+        # No lock: in a fork nobody might be left to release it.
+        self._windows = OrderedDict()
+        # Forgotten before it is closed: its number may be another file's at once.
+        closing, self._descriptor, self.descriptor = self._descriptor, -1, None
+        if closing >= 0:
+            os.close(closing)
 
 
 class BlockDevice(FileDevice):
@@ -272,9 +314,18 @@ class BlockDevice(FileDevice):
         fcntl.ioctl(self._descriptor, _BLKROGET, refused)
         if not self.read_only and any(refused):
             raise DeviceReadOnly(f"{self.name} is set read-only (blockdev --setrw changes that)")
+        return self.measure()
+
+    def measure(self) -> int:
         size = bytearray(8)
         fcntl.ioctl(self._descriptor, _BLKGETSIZE64, size)
         return int(unpack("<Q", size)[0])
+
+    def set_size(self, size_bytes: int) -> bool:
+        if size_bytes > (present := self.measure()):
+            raise OSError(28, f"{self.name} has only {present} bytes")
+        self._use(size_bytes)
+        return True
 
 
 def _owner_of_path(path: str) -> int | None:

@@ -1,0 +1,49 @@
+"""The free segment that may be written while nothing else is: it is free, and is refused else."""
+
+import os
+
+import pytest
+
+from blkdev.care.spare import spare_range
+from blkdev.device import RamDevice
+from blkdev.errors import StoreClosed, StoreFull, StoreReadOnly
+from blkdev.store import Store
+
+
+def made(size_bytes=64 << 20):
+    device = RamDevice(size_bytes)
+    Store.format(device)
+    return device, Store.open(device)
+
+
+def test_spare_segment_holds_nothing_that_is_needed():
+    device, store = made()
+    store.put_many([(b"key", b"value" * 1000)])
+    store.commit()
+    offset, length = spare_range(store)
+    assert length == store.geometry.segment_size_bytes
+    device.write(offset, [os.urandom(length)])
+    assert store.check().ok
+    store.close()
+    again = Store.open(device)
+    assert again.get(b"key") == b"value" * 1000
+    again.put_many((b"%d" % n, os.urandom(1 << 20)) for n in range(20))
+    again.commit()
+    assert again.check().ok
+    again.close()
+
+
+def test_full_store_has_no_spare_segment():
+    _, store = made()
+    store._catalog.free.clear()
+    with pytest.raises(StoreFull):
+        spare_range(store)
+
+
+def test_store_that_cannot_be_written_has_no_spare_segment():
+    device, store = made()
+    store.close()
+    with pytest.raises(StoreClosed):
+        spare_range(store)
+    with Store.open(device, read_only=True) as opened, pytest.raises(StoreReadOnly):
+        spare_range(opened)
