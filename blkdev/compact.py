@@ -33,6 +33,9 @@ from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
+CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 _VICTIMS_MAX = 16
 
 
