@@ -140,18 +140,3 @@ def is_free_mark(store: Store, event: Event) -> bool:
     seed = fmt.store_seed(store.uuid)
     header = fmt.SEGMENT_HEADER.open(event.data, 0, seed) if event.kind == "write" else None
     return header is not None and header.kind == fmt.SEGMENT_FREE
-
-
-def test_a_free_mark_tells_what_was_durable_when_nothing_else_does():
-    """The log's first segments are freed by the first sync of its life. Without what their marks
-    say, the rest looks like a torn tail whose beginning was lost."""
-    device = RamDevice(SIZE_BYTES, pages=formatted())
-    store = Store.open(device)
-    items = blocks(0, 900, 3000)
-    put(store, items)
-    store.delete_many(key for key, _ in items[:700])
-    assert store._compactor.compact().segments_freed
-    killed = RamDevice(SIZE_BYTES, pages=dict(device.pages))
-    again = Store.open(killed)
-    assert contents(again) == dict(items[700:])
-    assert_sound(again)
