@@ -8,7 +8,7 @@
     |   +-- ValueTooLarge       value larger than one record of this store may be
     |   +-- StoreFull           no room left: delete, compact, or use a larger device
     |   +-- StoreReadOnly       opened read-only, or latched read-only after a failed write or sync
-    |   +-- StoreClosed         the store was closed
+    |   +-- StoreClosed         the store was closed, or opened by the process we are a fork of
     |   +-- StoreBusy           a resize is running, or open views keep what it must move
     |   +-- SizeTooSmall        what is stored does not fit into the wanted size
     +-- DeviceError             your device: it cannot be used as asked
@@ -75,7 +75,7 @@ class StoreReadOnly(RequestError):
 
 
 class StoreClosed(RequestError):
-    """The store was closed."""
+    """The store was closed; or this process is a fork of the one that it is open in."""
 
     def __init__(self) -> None:
         super().__init__("the store is closed (open it again)")

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
+from blkdev.care.latch import whole
 from blkdev.catalog import Catalog, Segment
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_summary, summary_size
@@ -152,6 +153,7 @@ class Log:
         """Sequence of the newest record; -1 before the first."""
         return self.next_sequence - 1
 
+    @whole
     def append(self, drafts: Sequence[Draft], right: int) -> int:
         """Stage records, all in one group, and enter them into the catalog; the position of the
         newest record in the log.
@@ -161,7 +163,7 @@ class Log:
         with self.write_lock:
             self.check_writable()
             need = sum([fmt.record_size(len(draft.key), len(draft.value)) for draft in drafts])
-            if len(self._catalog.free) < right or not self._fits(need, len(drafts)):
+            if not self._fits(need, len(drafts), right):
                 self._make_room(need, len(drafts), right)
             staged = [(draft, *self._stage(draft)) for draft in drafts]
             with self.state_lock:
@@ -174,6 +176,7 @@ class Log:
                 self.write_out()
             return self.position
 
+    @whole
     def append_plain(self, items: list[Item], at: int) -> tuple[int, int]:
         """Stage blocks of a list from number `at` on, up to the first that is not plain: not new,
         not small, without room in the group. (the number it stopped at, how many it staged)
@@ -234,19 +237,19 @@ class Log:
         self.entries.extend((draft.fingerprint, location | mark))
         return sequence, location
 
-    def _fits(self, size_bytes: int, count: int) -> bool:
+    def _fits(self, size_bytes: int, count: int, right: int) -> bool:
         segment = self.active
         if segment is None:
             return False
+        if len(self._catalog.free) < right:
+            # A higher right opened this segment: half of it is for that one alone.
+            size_bytes += self._volume.geometry.segment_size_bytes // 2
         groups_end = segment.end + fmt.aligned(self._pending_bytes + size_bytes)
         summary = summary_size((len(self.entries) >> 1) + count)
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
     def _make_room(self, size_bytes: int, count: int, right: int) -> None:
-        if len(self._catalog.free) < right:
-            # The segment being filled was opened by a higher right, which needs all of it.
-            raise StoreFull(self._volume.device.name)
-        while not self._fits(size_bytes, count):
+        while not self._fits(size_bytes, count, right):
             if self._pending_count:
                 self.write_out()
             elif len(self._catalog.free) <= right:
@@ -255,6 +258,7 @@ class Log:
                 self._seal()
                 self._open_segment()
 
+    @whole
     def write_out(self) -> None:
         """Hand staged records to the device: from then on they survive the end of this process,
         but not yet a power cut.

@@ -20,7 +20,7 @@ from blkdev.catalog import Catalog
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.index import fingerprint_of
 from blkdev.log import Log
-from blkdev.segment import Volume
+from blkdev.segment import Volume, refuse_newer
 
 _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
@@ -302,6 +302,7 @@ class Reader:
         """The header if the record is the key's, None if another key's."""
         header = fmt.decode_record_head(packed, 0, self._volume.seed)
         if header is not None and packed[_HEAD : _HEAD + header.key_size_bytes] == key:
+            refuse_newer(self._volume, header)
             return header
         # Another key's header may be longer than what was read of it.
         if header is None and self.key_at(location) is None:

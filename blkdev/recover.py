@@ -99,7 +99,7 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
         return _as_closed(volume, block, loaded, bad)
     # What a retired segment holds has left the log, though it is still there.
     identities = [
-        Identity() if bad.get(slot) else identify(volume, slot)
+        Identity() if bad.get(slot) else identify(volume, slot, block.epoch)
         for slot in range(volume.geometry.segment_count)
     ]
     if len(volume.failed_slots) == len(identities):
@@ -122,18 +122,15 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     found.unsealed = [full for full in replay.unsealed if full.segment.slot not in bad]
     catalog.bad_slots = bad
     for slot, identity in enumerate(identities):
-        segment = catalog.segments.get(slot)
+        segment, free = catalog.segments.get(slot), identity.kind == fmt.SEGMENT_FREE
         if slot in bad:
             continue
         if segment is not None and not identity.whole:
             found.damaged_headers.append((segment, identity.first_group))
-        elif slot in volume.failed_slots and identity.kind == fmt.SEGMENT_FREE:
-            # Nobody knows what it holds: it is left as it is.
-            continue
-        elif segment is None and slot not in slots:
-            # A dropped tail, a lost free mark, a checkpoint that was never pointed at.
-            free = identity.kind == fmt.SEGMENT_FREE
-            (catalog.free if free else found.garbage_slots).append(slot)
+        elif segment is None and slot not in (volume.failed_slots if free else slots):
+            # A dropped tail, a lost free mark, a checkpoint that was never pointed at. Nobody
+            # knows what an unreadable slot holds: it is left as it is.
+            (catalog.free if free and identity.whole else found.garbage_slots).append(slot)
     dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
     # Segments before the last one that was read are followed by others: they hide nothing.
     followed = {*catalog.segments} - ({active.slot} if active is not None else set())

@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 class Identity(NamedTuple):
     """What a slot holds. `footer` is that of this very segment, else None; `whole` is False when
-    the header page is damaged and something else told.
+    the header page is damaged and something else told, and for a free slot that is to be wiped.
     """
 
     kind: int = fmt.SEGMENT_FREE
@@ -146,12 +146,16 @@ def read_summary(volume: Volume, slot: int, footer: fmt.Row) -> array[int] | Non
     return entries
 
 
-def identify(volume: Volume, slot: int) -> Identity:
-    """What the slot holds, by whichever of header, footer and first group is whole."""
+def identify(volume: Volume, slot: int, epoch: int = 0) -> Identity:
+    """What the slot holds, by whichever of header, footer and first group is whole. `epoch` is that
+    of the last opening.
+    """
     page = volume.try_read(slot, 0, fmt.SEGMENT_HEADER.size_bytes)
     header = fmt.SEGMENT_HEADER.open(page, 0, volume.seed)
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
         footer = None
+        if header.kind == fmt.SEGMENT_FREE:
+            return Identity(whole=not _has_leftover(volume, slot, header.epoch >= epoch))
         if header.kind == fmt.SEGMENT_LOG:
             footer = read_footer(volume, slot, header.sequence)
         group = header.first_group
@@ -166,6 +170,15 @@ def identify(volume: Volume, slot: int) -> Identity:
         return Identity()
     sequence, durable = footer.sequence, footer.durable_group
     return Identity(fmt.SEGMENT_LOG, sequence, durable, 0, footer, whole=False)
+
+
+def _has_leftover(volume: Volume, slot: int, just_freed: bool) -> bool:
+    """Whether a free slot holds what its next use could be taken for: a first group whose segment's
+    header was lost, and whose numbers are given out again; or what a wipe was about to clear.
+    """
+    if read_group_header(volume, slot, FIRST_GROUP_OFFSET) is not None:
+        return True
+    return just_freed and read_footer(volume, slot) is not None
 
 
 def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.Row | None:
@@ -204,6 +217,15 @@ def read_record(volume: Volume, location: int) -> Record | None:
     return decode_record(volume, packed, 0, fmt.pack_location(slot, offset, 0))
 
 
+def refuse_newer(volume: Volume, header: fmt.Row) -> None:
+    """Raises NewerFormat for a record that only a newer program understands."""
+    if header.kind not in fmt.KINDS or header.transform != fmt.TRANSFORM_NONE:
+        raise NewerFormat(
+            f"{volume.device.name} holds a record of kind {header.kind} with transform "
+            f"{header.transform} (use a newer version of this program)"
+        )
+
+
 def decode_record(volume: Volume, packed: bytes, at: int, place: int) -> Record | None:
     """The record at `at` of these bytes, which lie at `place`; None when its header is damaged.
 
@@ -212,11 +234,7 @@ def decode_record(volume: Volume, packed: bytes, at: int, place: int) -> Record 
     header = fmt.decode_record_head(packed, at, volume.seed)
     if header is None:
         return None
-    if header.kind not in fmt.KINDS or header.transform != fmt.TRANSFORM_NONE:
-        raise NewerFormat(
-            f"{volume.device.name} holds a record of kind {header.kind} with transform "
-            f"{header.transform} (use a newer version of this program)"
-        )
+    refuse_newer(volume, header)
     value_at = at + _HEAD + header.key_size_bytes
     end = value_at + header.value_size_bytes
     if end > len(packed):

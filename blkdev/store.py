@@ -17,11 +17,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import islice
 from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev.care import formatting
+from blkdev.care import formatting, process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
@@ -47,10 +49,6 @@ from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 
-_CHECKPOINT_SHARE = 8
-"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
-costs."""
-
 
 class Store:
     """One open store. All methods are safe to call from many threads."""
@@ -74,12 +72,10 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        parts = (volume, catalog, self._log, self._checkpointer)
-        self._compactor = Compactor(*parts)
+        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
         self._maintenance_lock = threading.Lock()
-        upkeep = (self._compactor, self._reader, self._maintenance_lock)
-        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
+        process.watch(self)
 
     @classmethod
     def format(
@@ -117,7 +113,7 @@ class Store:
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "
                 "be reached, and writing would destroy it (look at the disk; open it read-only)"
             )
-        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=superblock.boot_id())
+        block = block._replace(epoch=recovered.epoch + 1, clean=0, boot_id=process.boot_id())
         store = cls(device, block, recovered, verify_reads=verify_reads)
         store.read_only = read_only
         if not read_only:
@@ -141,19 +137,34 @@ class Store:
         self._catalog.release(recovered.garbage_slots)
 
     def close(self) -> None:
-        """Commit, mark the store clean, release the device. A second call does nothing."""
-        if self._closed:
-            return
-        try:
-            if not self.read_only and self._log.failure is None:
-                with self._maintenance_lock:
+        """Commit, mark the store clean, release the device. A second call does nothing. Calls of
+        other threads that are under way may end with StoreClosed or StoreReadOnly.
+        """
+        # Nobody writes while the device is closed: its descriptor may be another file's at once.
+        with self._maintenance_lock, self._log.write_lock:
+            if self._closed:
+                return
+            try:
+                if not self.read_only and self._log.failure is None:
                     self._log.commit()
                     if self._checkpointer.is_current() or self._checkpointer.write():
                         self._checkpointer.update_superblock(clean=1)
-        finally:
-            self._closed = True
-            self._reader.close()
-            self.device.close()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._reader.close()
+        self.device.close()
+
+    def abandon(self) -> None:
+        """In a fork of the process that opened the store: leave it to that one. From here on
+        everything raises StoreClosed, and nothing waits for a lock.
+        """
+        self._maintenance_lock, self._log.state_lock, self._log.write_lock = (
+            threading.Lock(), threading.Lock(), threading.RLock(),
+        )  # fmt: skip
+        self._release()
 
     def __enter__(self) -> Store:
         return self
@@ -226,7 +237,9 @@ class Store:
             return False
 
     def get(self, key: bytes) -> bytes:
-        """Raises KeyNotFound, BlockDamaged."""
+        """Raises KeyNotFound, BlockDamaged, NewerFormat (as every read that finds a record of a
+        newer program).
+        """
         value = self._reader.value(key)
         if value is None:
             raise KeyNotFound(key)
@@ -272,18 +285,11 @@ class Store:
         Raises StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-
-        def deletion(batch: list[bytes]) -> Callable[[], int]:
-            return lambda: self._delete(batch, before)
-
+        remaining = iter(keys)
         deleted = 0
-        batch: list[bytes] = []
-        for key in keys:
-            batch.append(key)
-            if len(batch) == fmt.TOMBSTONES_PER_RECORD_MAX:
-                deleted += self._with_room(deletion(batch), RELEASE)
-                batch = []
-        return deleted + self._with_room(deletion(batch), RELEASE)
+        while some := list(islice(remaining, fmt.TOMBSTONES_PER_RECORD_MAX)):
+            deleted += self._with_room(partial(self._delete, some, before), RELEASE)
+        return deleted
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
         with self._log.write_lock:
@@ -399,11 +405,7 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
-            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
-            if report.segments_freed:
-                self._checkpointer.write()
-            return report
+            return self._compactor.compact(budget_bytes, background=background)
         finally:
             self._maintenance_lock.release()
 
@@ -422,9 +424,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        return self._resizer.resize(
-            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
-        )
+        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
+        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

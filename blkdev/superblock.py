@@ -19,7 +19,6 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from blkdev import format as fmt
 from blkdev.device import Device
@@ -32,7 +31,6 @@ from blkdev.errors import (
     SuperblockDamaged,
 )
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FIRST_LINE = b"ipfs-mfs block store. Do not write to this device directly.\n"
 SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
 _SEGMENTS_WANTED = 64
@@ -239,11 +237,3 @@ def store(device: Device, block: fmt.Row) -> fmt.Row:
             device.write(offset, [fmt.SUPERBLOCK.seal(block._replace(copy=copy))])
         device.sync()
     return block
-
-
-def boot_id() -> bytes:
-    """Which run of the machine this is: tells a killed process from a power cut."""
-    try:
-        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)

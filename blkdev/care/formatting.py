@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from blkdev import format as fmt
 from blkdev import superblock
+from blkdev.care import process
 from blkdev.care.signature import refuse_foreign
 from blkdev.device import Device
 from blkdev.errors import DeviceReadOnly, KeyTooLarge
@@ -34,8 +35,8 @@ def format_device(
     blank = superblock.blank(device, geometry)._replace(
         uuid=entropy(16),
         index_salt=int.from_bytes(entropy(8), "little"),
-        boot_id=superblock.boot_id(),
-        created_ns=time.time_ns(),
+        boot_id=process.boot_id(),
+        created_ns=max(0, time.time_ns()),
         label=encoded,
     )
     superblock.store(device, blank)

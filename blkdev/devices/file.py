@@ -191,7 +191,11 @@ class FileDevice:
             # A window may have zeros where the device has something else.
             self._faults_seen = self.fault_count
             self._drop_windows()
-        window = self._windows.get(number) or self._map(number)
+        try:
+            window = self._windows.get(number) or self._map(number)
+        except OSError:
+            # No address space is left for a map: no fault of the device.
+            return memoryview(self.read(offset, length))
         begin = skip & -PAGE_SIZE_BYTES
         if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
             # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
@@ -284,10 +288,12 @@ class FileDevice:
         return True
 
     def close(self) -> None:
-        self._drop_windows()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor, self.descriptor = -1, None
+        # No lock: in a fork nobody might be left to release it.
+        self._windows = OrderedDict()
+        # Forgotten before it is closed: its number may be another file's at once.
+        closing, self._descriptor, self.descriptor = self._descriptor, -1, None
+        if closing >= 0:
+            os.close(closing)
 
 
 class BlockDevice(FileDevice):

@@ -62,7 +62,7 @@ class Defect:
 
 def explore(past, defect: Defect, torn: int) -> None:
     """Cut the defect's lives; raises what the oracle says."""
-    explorer = Explorer(SIZE_BYTES, SEED, again=0.6 if defect.again else 0.0, torn=torn)
+    explorer = Explorer(SIZE_BYTES, SEED, again=1.0 if defect.again else 0.0, torn=torn)
     for operations in defect.lives:
         run = Run(SIZE_BYTES, *past)
         perform(run, operations)
@@ -162,10 +162,10 @@ def group_checksum_ignored(patch: Patch) -> None:
 
 
 def log_resumed_after_a_torn_group(patch: Patch) -> None:
-    def gapless(volume, slot, sequence, start):
+    def gapless(volume, slot, sequence, start, *end):
         whole = [
             found
-            for found in past_damage.group_headers(volume, slot, sequence, start)
+            for found in past_damage.group_headers(volume, slot, sequence, start, *end)
             if segment.read_group(volume, slot, *found, verify_values=True) is not None
         ]
         first = min((header.number for _, header in whole), default=0)

@@ -291,11 +291,15 @@ def test_damaged_value_is_an_error_by_name_and_every_other_is_read(device, small
     assert caught.value.key == key
     assert small.has(key) and small.get_size(key) == 30
     assert all(small.get(other) == value for other, value in others.items())
-    assert key in {entry.key for entry in small.query(Query(keys_only=True))}
-    with pytest.raises(ValueDamaged):
-        list(small.query())
-    assert [finding.key for finding in small.check()] == [key]
-    assert [finding.key for finding in small.scrub()] == [key]
+    is_listed = key in {entry.key for entry in small.query(Query(keys_only=True))}
+    assert is_listed == (mapping.front(key.raw) == b""), "a long key is before its value"
+    if is_listed:
+        with pytest.raises(ValueDamaged):
+            list(small.query())
+    for findings in (small.check(), small.scrub()):
+        assert len(findings) == 1
+        named = findings[0].key == key or mapping.engine_key(key.raw).hex() in findings[0].what
+        assert named
     small.put(key, b"the value that will be damaged")
     assert small.get(key) == b"the value that will be damaged"
     assert small.scrub() == []
@@ -334,7 +338,7 @@ def test_damage_outside_of_values_is_found_without_a_key(device, small):
     small.sync()
     device.pages[0] = bytes(4096)
     findings = small.check()
-    assert findings == [Finding("a superblock copy is damaged (at device offset 0)", None)]
+    assert findings == [Finding("a superblock copy is damaged (device offset 0)", None)]
 
 
 def test_unreadable_sector_is_damage_and_no_crash(device, small):
@@ -343,7 +347,7 @@ def test_unreadable_sector_is_damage_and_no_crash(device, small):
     device.bad = {page for page, data in device.pages.items() if b"the bad sector" in data}
     with pytest.raises(ValueDamaged):
         small.get(Key("/key"))
-    assert len(small.scrub()) == 0, "a key whose header cannot be read is not listed"
+    assert small.scrub(), "a sector that cannot be read is found"
     assert small.has(Key("/key"))
 
 

@@ -124,6 +124,8 @@ def main() -> int:
     seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(1 << 30)))
     minutes = float(os.environ.get("SOAK_MINUTES", "30"))
     print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes}", flush=True)
+    # Whoever ends us must not leave a loop device behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         FileDevice(folder / "store", create_size_bytes=SIZE_BYTES).close()

