@@ -155,7 +155,9 @@ def identify(volume: Volume, slot: int, epoch: int = 0) -> Identity:
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
         footer = None
         if header.kind == fmt.SEGMENT_FREE:
-            return Identity(whole=not _has_leftover(volume, slot, header.epoch >= epoch))
+            # Its free mark may be all that says up to where the log was durable by then.
+            whole = not _has_leftover(volume, slot, header.epoch >= epoch)
+            return Identity(durable_group=header.durable_group, whole=whole)
         if header.kind == fmt.SEGMENT_LOG:
             footer = read_footer(volume, slot, header.sequence)
         group = header.first_group
