@@ -16,10 +16,10 @@ from typing import Protocol
 from benchmarks import counters
 from benchmarks.counters import Counters
 from benchmarks.race import Timed
-from benchmarks.rivals import go_datastores as datastores
+from benchmarks.rivals import go_datastores
 from benchmarks.rivals.devices import Ext4, LoopDevice, can_loop
 from benchmarks.rivals.go_datastores import GoDatastore
-from benchmarks.rivals.stores import Blkdev, KeyValueStore, stores
+from benchmarks.rivals.stores import STORES, Blkdev, KeyValueStore
 from benchmarks.workloads import Blocks, absent_key
 
 OWN = "blkdev"
@@ -33,8 +33,8 @@ class Contestant(Protocol):
     def put(self) -> Timed:
         """All blocks, batch by batch, durable after each."""
 
-    def get(self, order: Sequence[int]) -> Timed:
-        """The values of these blocks, by number."""
+    def get(self, order: Sequence[int], *, each: bool = False) -> Timed:
+        """The values of these blocks, by number; `each` times every one by itself."""
 
     def has(self, order: Sequence[int], *, absent: bool = False) -> Timed:
         """Whether these blocks are there; `absent` asks for as many that are not."""
@@ -67,10 +67,13 @@ class InProcess:
             done = _and(done, len(batch), started)
         return done
 
-    def get(self, order: Sequence[int]) -> Timed:
+    def get(self, order: Sequence[int], *, each: bool = False) -> Timed:
         keys = self._keys(order)
-        get = self.store.get
-        started = time.perf_counter()
+        get, clock = self.store.get, time.perf_counter
+        if each:
+            times = [(clock(), get(key), clock()) for key in keys]
+            return Timed(len(keys), [ended - began for began, _, ended in times])
+        started = clock()
         for key in keys:
             get(key)
         return _and(Timed(0, []), len(keys), started)
@@ -120,9 +123,11 @@ class Contest:
         self.contestants: dict[str, Contestant] = {}
         self.devices: dict[str, str] = {}
         """Paths of their block devices; none where there are no loop devices."""
+        self.stored: set[Blocks] = set()
+        """What every contestant has, noted by who put it."""
         self._folders: dict[str, Path] = {}
         with ExitStack() as undo:
-            for name in names or [*stores(), *go_contestants()]:
+            for name in names or [*STORES, *go_contestants()]:
                 place = folder / name.replace(", ", "-").replace(" ", "-")
                 place.mkdir(parents=True)
                 undo.callback(shutil.rmtree, place)
@@ -140,11 +145,11 @@ class Contest:
             self.devices[name] = disk.path
         where = place if disk is None else Path(disk.path) if name == OWN else disk.folder
         self._folders[name] = where
-        if name in datastores.KINDS:
-            kind, synced = datastores.KINDS[name]
+        if name in go_datastores.KINDS:
+            kind, synced = go_datastores.KINDS[name]
             self.contestants[name] = GoDatastore(kind, where, synced=synced)
         else:
-            self.contestants[name] = InProcess(stores()[name](where))
+            self.contestants[name] = InProcess(STORES[name](where))
         undo.callback(self.contestants[name].close)
         if isinstance(disk, LoopDevice):
             # Making the store discarded the device.
@@ -180,4 +185,4 @@ class Contest:
 
 def go_contestants() -> list[str]:
     """Kubo's datastores, where `make peers` has built them."""
-    return list(datastores.KINDS) if datastores.program().exists() else []
+    return list(go_datastores.KINDS) if go_datastores.program().exists() else []

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.race import Round
 from benchmarks.workloads import KIBIBYTE, MEBIBYTE, Blocks, BlockWorkload
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 from ipld import multihash as multihashes
 

@@ -1,4 +1,4 @@
-"""`docs/benchmarks.md` and `docs/benchmarks.svg`, drawn from `benchmarks/results/*.json` alone.
+"""`docs/benchmarks.md` and its charts, drawn from `benchmarks/results/*.json` alone.
 
 python -m benchmarks.report
 """
@@ -10,17 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
+from benchmarks import charts, goals, results
 
 DOCS = Path(__file__).parents[1] / "docs"
 OWN = ("blkdev", "ipfs-mfs", "verified")
 LIMIT = "limit: "
+RATES = ("/s", "MB/s")
+"""Units of which more is better, so that a ratio says who is ahead."""
 Row = dict[str, Any]
 
 INTRODUCTION = (
     "Drawn by `benchmarks/report.py` from `benchmarks/results/`; `make bench` takes the figures "
     "again. All contestants of a line ran in turns on the same machine; a figure is the median of "
     "the rounds. Absolute figures are those of the machine: what can be compared is a line."
+)
+
+GOALS_NOTE = (
+    "Each is a ratio of two figures of one run, or what a device counted; those that name a time "
+    "or a size are in its unit."
 )
 
 TITLES = {
@@ -30,10 +37,21 @@ TITLES = {
     "mount": "The mount",
     "start": "Starting a command",
     "table": "The table of inodes and entries",
+    "growth": "Growth: the engine with more and more blocks",
 }
+CHARTS = {
+    "benchmarks-throughput.svg": ("blocks", charts.draw_throughput, "Throughput by size of block"),
+    "benchmarks-latency.svg": ("blocks", charts.draw_latencies, "Latency: median to p99"),
+    "benchmarks-growth.svg": ("growth", charts.draw_growth, "Cost of an operation by blocks"),
+}
+"""Beside `benchmarks.svg`: the suite, what draws it, what it shows."""
 NOTES = {
     "blocks": "Every put is durable when its batch ends: 128 blocks of 300 B or 4 KiB, 16 of "
-    "256 KiB. LevelDB and LMDB are used through plyvel and py-lmdb, on the same file system.",
+    "256 KiB or 1 MiB, except where it says `no sync`. All have the same blocks, each on a loop "
+    "device of its own, ours without a file system, the others with ext4. LevelDB, LMDB, SQLite "
+    "and RocksDB are used from Python, the `go-ds-` stores, which are Kubo's, from Go. Flushes and "
+    "bytes are what the kernel counted of each device. `hashed`: the blocks' hashes are computed "
+    "in the time that is measured, elsewhere they are known before.",
     "read": "Through the repository. `verified` compares every block with its hash; `again` reads "
     "blocks that were compared before, without a copy.",
     "add": "Durable when the process ends, except where it says `no sync` or `-n`, which stores "
@@ -44,6 +62,7 @@ NOTES = {
     "the server per operation, or per MB where the unit is MB/s.",
     "start": "Milliseconds from the start of the process to its end.",
     "table": "In memory, without a device below.",
+    "growth": "Records of 32 bytes. Memory is that of the process without pages of files.",
 }
 
 
@@ -74,8 +93,8 @@ def best_rival(rows: list[Row]) -> float | None:
 
 def is_rival(contestant: str) -> bool:
     """ext4 is the floor below all of us, and no sync is another promise."""
-    return contestant not in (*OWN, "again", "ext4") and not (
-        contestant.startswith(LIMIT) or "no sync" in contestant
+    return contestant not in ("again", "ext4") and not (
+        contestant.startswith((*OWN, LIMIT)) or "no sync" in contestant
     )
 
 
@@ -113,7 +132,7 @@ def _facts(group: list[Row], names: list[str]) -> Iterator[str]:
     yield unit
     for name in names:
         yield _cell(cells[name], unit)
-    own = own_median(group)
+    own = own_median(group) if unit in RATES else None
     for other in (best_rival(group), lowest_limit(group, unit)):
         yield "" if own is None or other is None else f"{own / other:.2f}"
     yield _costs(group)
@@ -152,8 +171,13 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         "",
         "![Ours and others, relative to ext4 and to the limits](benchmarks.svg)",
     ]
+    reached = goals.table(found, figure)
+    if reached:
+        lines += ["", "## Goals of the engine", "", GOALS_NOTE, "", *reached]
     for suite, document in found.items():
         lines += ["", f"## {TITLES.get(suite, suite)}", "", NOTES.get(suite, ""), ""]
+        for name, (of, _, shows) in CHARTS.items():
+            lines += [f"![{shows}]({name})", ""] if of == suite else []
         lines += tables_of(document["rows"])
         lines += ["", machine_line(document["machine"])]
     return "\n".join(lines) + "\n"
@@ -191,15 +215,9 @@ def bars(found: dict[str, dict[str, Any]]) -> list[tuple[str, list[tuple[str, di
 
 def chart(panels: list[tuple[str, list[tuple[str, dict[str, float]]]]], path: Path) -> None:
     """Horizontal bars on a logarithmic scale, one panel above the other."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    # Ids in the file are made from this and not at random, so that equal results give equal bytes.
-    mpl.rcParams["svg.hashsalt"] = "ipfs-mfs"
-    from matplotlib import pyplot
-
+    plot = charts.pyplot()
     heights = [sum(len(values) for _, values in lines) * 0.16 + 1 for _, lines in panels]
-    drawing, axes = pyplot.subplots(
+    drawing, axes = plot.subplots(
         len(panels), 1, figsize=(8, sum(heights)), height_ratios=heights, squeeze=False
     )
     colours = {
@@ -225,8 +243,7 @@ def chart(panels: list[tuple[str, list[tuple[str, dict[str, float]]]]], path: Pa
         handles, labels = axis.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         axis.legend(unique.values(), unique.keys(), fontsize=7)
-    drawing.tight_layout()
-    drawing.savefig(path, metadata={"Date": None})
+    charts.save(drawing, path)
 
 
 def suites() -> dict[str, dict[str, Any]]:
@@ -243,6 +260,8 @@ def main() -> None:
     panels = bars(found)
     if panels:
         chart(panels, DOCS / "benchmarks.svg")
+    for name, (suite, draw, _) in CHARTS.items():
+        draw(found.get(suite, {"rows": []})["rows"], DOCS / name)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Invariants
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
-- `bad_slots` are segments with unreadable sectors (see blkdev/superblock.py): never in `free`.
+- `bad_slots` are segments with unreadable sectors (see blkdev/care/bad_slots.py): never in `free`.
 - Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
   or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
@@ -77,7 +77,7 @@ class Catalog:
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
         self.withheld: list[int] = []
-        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self._withheld_from = fmt.NO_SLOT
         self.live_bytes = 0
         self.used_bytes = 0
         self.name_count = 0
@@ -112,9 +112,13 @@ class Catalog:
         self.damaged = {at for at in self.damaged if fmt.location_slot(at) != segment.slot}
 
     def release(self, slots: Iterable[int]) -> None:
-        """These slots hold nothing any more, durably."""
-        for slot in slots:
+        """These slots hold nothing any more, durably; but bad ones are never used again."""
+        for slot in [slot for slot in slots if slot not in self.bad_slots]:
             (self.free if slot < self._withheld_from else self.withheld).append(slot)
+
+    @property
+    def is_withholding(self) -> bool:
+        return self._withheld_from != fmt.NO_SLOT
 
     def withhold(self, first_slot: int) -> None:
         """From now on no slot from `first_slot` on is used again."""
@@ -125,7 +129,7 @@ class Catalog:
     def end_withholding(self, slot_count: int) -> None:
         """Slots up to `slot_count` are usable again; those beyond are no longer there."""
         withheld, self.withheld = self.withheld, []
-        self._withheld_from = fmt.SEGMENT_COUNT_MAX
+        self._withheld_from = fmt.NO_SLOT
         self.release(slot for slot in withheld if slot < slot_count)
 
     def _count(self, segment: Segment, delta_bytes: int) -> None:

@@ -33,6 +33,9 @@ from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
+CHECKPOINT_SHARE = 8
+"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
+costs."""
 _VICTIMS_MAX = 16
 
 
@@ -283,5 +286,5 @@ class Compactor:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-            catalog.release(slot for slot in slots if slot not in catalog.bad_slots)
+            catalog.release(slots)
         return ready

@@ -155,7 +155,7 @@ def open_device(path: str | Path, *, read_only: bool = False) -> Device:
     """The device or plain file at `path`. Raises DeviceBusy, DeviceReadOnly, OSError."""
     # The import of the system-call side waits until it is needed: tools that only describe a
     # store stay quick to start.
-    from blkdev.device_file import BlockDevice, FileDevice
+    from blkdev.devices.file import BlockDevice, FileDevice
 
     target = Path(path)
     if target.is_block_device():

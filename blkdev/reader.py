@@ -129,7 +129,16 @@ class Reader:
                 return None
         return self._finder
 
-    def keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
+    def keys(self) -> Iterator[bytes]:
+        """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
+        by_slot: dict[int, array[int]] = {}
+        with self._log.write_lock, self._log.state_lock:
+            self._check_open()
+            for entry in self._index.entries():
+                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
+        return self._keys_of(list(by_slot.values()))
+
+    def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
         """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""
         for slots in snapshot:
             pairs = iter(slots)
@@ -153,6 +162,23 @@ class Reader:
             with self._log.state_lock:
                 if now == self._index.locations(fingerprint):
                     return [item[1] for item in found if item]
+
+    def dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
+        """Location -> fingerprint of the records that deleting these keys kills."""
+        dead: dict[int, int] = {}
+        for key in keys:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            for location in self._index.locations(fingerprint):
+                if self._may_delete(location, key, before):
+                    dead[location] = fingerprint
+        return dead
+
+    def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
+        found = self.key_at(location)
+        if found is None:
+            # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
+            return before is None
+        return found[1] == key and (before is None or found[0].sequence <= before)
 
     def view(self, key: bytes) -> View:
         return View(self, key)

@@ -130,7 +130,7 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
         elif segment is None and slot not in (volume.failed_slots if free else slots):
             # A dropped tail, a lost free mark, a checkpoint that was never pointed at. Nobody
             # knows what an unreadable slot holds: it is left as it is.
-            (catalog.free if free else found.garbage_slots).append(slot)
+            (catalog.free if free and identity.whole else found.garbage_slots).append(slot)
     dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
     # Segments before the last one that was read are followed by others: they hide nothing.
     followed = {*catalog.segments} - ({active.slot} if active is not None else set())

@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 class Identity(NamedTuple):
     """What a slot holds. `footer` is that of this very segment, else None; `whole` is False when
-    the header page is damaged and something else told.
+    the header page is damaged and something else told, and for a free slot that is to be wiped.
     """
 
     kind: int = fmt.SEGMENT_FREE
@@ -152,6 +152,8 @@ def identify(volume: Volume, slot: int) -> Identity:
     header = fmt.SEGMENT_HEADER.open(page, 0, volume.seed)
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
         footer = None
+        if header.kind == fmt.SEGMENT_FREE:
+            return Identity(whole=not _has_leftover(volume, slot))
         if header.kind == fmt.SEGMENT_LOG:
             footer = read_footer(volume, slot, header.sequence)
         group = header.first_group
@@ -166,6 +168,15 @@ def identify(volume: Volume, slot: int) -> Identity:
         return Identity()
     sequence, durable = footer.sequence, footer.durable_group
     return Identity(fmt.SEGMENT_LOG, sequence, durable, 0, footer, whole=False)
+
+
+def _has_leftover(volume: Volume, slot: int) -> bool:
+    """Whether a free slot holds what its next use could be taken for: first group or footer of a
+    segment whose header was lost, and whose numbers are given out again; or of one whose wipe was
+    cut short.
+    """
+    group = read_group_header(volume, slot, FIRST_GROUP_OFFSET)
+    return group is not None or read_footer(volume, slot) is not None
 
 
 def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.Row | None:

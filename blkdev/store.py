@@ -15,27 +15,25 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import islice
 from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
-from blkdev.care import process
+from blkdev.care import formatting, process
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
-from blkdev.care.signature import refuse_foreign
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor, CompactReport
+from blkdev.compact import CHECKPOINT_SHARE, Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
-    DeviceReadOnly,
     KeyNotFound,
     KeyTooLarge,
     StoreClosed,
@@ -50,10 +48,6 @@ from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
-
-_CHECKPOINT_SHARE = 8
-"""Bytes of freed segments for each byte of the checkpoint that freeing them in the background
-costs."""
 
 
 class Store:
@@ -78,17 +72,11 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
+        parts = (volume, catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(*parts)
         self._maintenance_lock = threading.Lock()
-        self._resizer = Resizer(
-            volume,
-            catalog,
-            self._log,
-            self._checkpointer,
-            self._compactor,
-            self._reader,
-            self._maintenance_lock,
-        )
+        upkeep = (self._compactor, self._reader, self._maintenance_lock)
+        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
         process.watch(self)
 
@@ -109,24 +97,7 @@ class Store:
         Raises StoreExists, ForeignSignature, DeviceTooSmall, InvalidGeometry, DeviceReadOnly,
         KeyTooLarge (label), OSError.
         """
-        if device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        encoded = label.encode()
-        if len(encoded) > fmt.LABEL_SIZE_MAX_BYTES:
-            raise KeyTooLarge(f"a label has at most {fmt.LABEL_SIZE_MAX_BYTES} bytes")
-        size = segment_size_bytes or superblock.default_segment_size(device.size_bytes)
-        geometry = superblock.Geometry.for_device(device, size)
-        if not force:
-            refuse_foreign(device)
-        device.discard(0, device.size_bytes & -fmt.PAGE_SIZE_BYTES)
-        blank = superblock.blank(device, geometry)._replace(
-            uuid=entropy(16),
-            index_salt=int.from_bytes(entropy(8), "little"),
-            boot_id=process.boot_id(),
-            created_ns=max(0, time.time_ns()),
-            label=encoded,
-        )
-        superblock.store(device, blank)
+        formatting.format_device(device, segment_size_bytes, label, entropy, force=force)
 
     @classmethod
     def open(cls, device: Device, *, read_only: bool = False, verify_reads: bool = True) -> Store:
@@ -137,13 +108,8 @@ class Store:
         StoreDamaged (the device cannot read enough), StoreReadOnly (it fails while being prepared).
         """
         block = superblock.load(device)
-        if not read_only and device.read_only:
-            raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
-        if not read_only and not superblock.may_write(block):
-            raise DeviceReadOnly(
-                f"{device.name} uses a feature that only a newer version can write (open it "
-                "read-only, or use a newer version of this program)"
-            )
+        if not read_only:
+            superblock.check_writable(device, block)
         recovered = recover(Volume.of(device, block), block)
         if not read_only and recovered.is_cut_short:
             raise StoreDamaged(
@@ -252,7 +218,7 @@ class Store:
                 if self._exists(draft.key):
                     return 0
                 # What is there is damaged: it dies with the good copy's coming, in one group.
-                dead = self._dead([draft.key], None)
+                dead = self._reader.dead([draft.key], None)
                 drafts = (*tombstones_of(dead, self._catalog), draft)
             self._log.append(drafts, DATA)
             return 1
@@ -322,35 +288,18 @@ class Store:
         Raises StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
-
-        def deletion(batch: list[bytes]) -> Callable[[], int]:
-            return lambda: self._delete(batch, before)
-
+        remaining = iter(keys)
         deleted = 0
-        batch: list[bytes] = []
-        for key in keys:
-            batch.append(key)
-            if len(batch) == fmt.TOMBSTONES_PER_RECORD_MAX:
-                deleted += self._with_room(deletion(batch), RELEASE)
-                batch = []
-        return deleted + self._with_room(deletion(batch), RELEASE)
+        while some := list(islice(remaining, fmt.TOMBSTONES_PER_RECORD_MAX)):
+            deleted += self._with_room(partial(self._delete, some, before), RELEASE)
+        return deleted
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
         with self._log.write_lock:
-            dead = self._dead(keys, before)
+            dead = self._reader.dead(keys, before)
             if dead:
                 self._log.append(tombstones_of(dead, self._catalog), RELEASE)
             return len(dead)
-
-    def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
-        """Location -> fingerprint of the records that deleting these keys kills."""
-        dead: dict[int, int] = {}
-        for key in keys:
-            fingerprint = fingerprint_of(key, self._volume.index_salt)
-            for location in self._catalog.index.locations(fingerprint):
-                if self._may_delete(location, key, before):
-                    dead[location] = fingerprint
-        return dead
 
     def apply(self, changes: batch.Changes) -> None:
         """Put, replace and delete (None) together: after a crash all changes are there or none,
@@ -370,13 +319,6 @@ class Store:
             drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
             return self._log.append(drafts, right) if drafts else 0
 
-    def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
-        found = self._reader.key_at(location)
-        if found is None:
-            # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
-            return before is None
-        return found[1] == key and (before is None or found[0].sequence <= before)
-
     def condemn(self, key: bytes) -> None:
         """The caller found the key's value wrong by a hash of its own: until the store is closed it
         counts as damaged, so that a put stores it anew.
@@ -388,13 +330,7 @@ class Store:
         added later are, those replaced are listed; those of unreadable records are missing. Takes
         16 bytes of memory per key while it runs.
         """
-        log, catalog = self._log, self._catalog
-        by_slot: dict[int, array[int]] = {}
-        with log.write_lock, log.state_lock:
-            self._check_open()
-            for entry in catalog.index.entries():
-                by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._reader.keys_of(list(by_slot.values()))
+        return self._reader.keys()
 
     # Names and journals
 
@@ -455,7 +391,7 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            worth = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            worth = CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
             report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
             if report.segments_freed:
                 self._checkpointer.write()

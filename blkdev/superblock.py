@@ -22,7 +22,14 @@ from dataclasses import dataclass
 
 from blkdev import format as fmt
 from blkdev.device import Device
-from blkdev.errors import DeviceTooSmall, InvalidGeometry, NewerFormat, NotAStore, SuperblockDamaged
+from blkdev.errors import (
+    DeviceReadOnly,
+    DeviceTooSmall,
+    InvalidGeometry,
+    NewerFormat,
+    NotAStore,
+    SuperblockDamaged,
+)
 
 FIRST_LINE = b"ipfs-mfs block store. Do not write to this device directly.\n"
 SEGMENTS_OFFSET = 2 * fmt.ERASE_UNIT_SIZE_BYTES
@@ -203,9 +210,15 @@ def load(device: Device) -> fmt.Row:
     return newest
 
 
-def may_write(block: fmt.Row) -> bool:
-    """False when a feature is in use that only a newer program can keep up."""
-    return not block.features_read_only & ~fmt.FEATURES_READ_ONLY
+def check_writable(device: Device, block: fmt.Row) -> None:
+    """Raises DeviceReadOnly when the device or the store may be read only."""
+    if device.read_only:
+        raise DeviceReadOnly(f"{device.name} was opened read-only (open it for writing)")
+    if block.features_read_only & ~fmt.FEATURES_READ_ONLY:
+        raise DeviceReadOnly(
+            f"{device.name} uses a feature that only a newer version can write (open it "
+            "read-only, or use a newer version of this program)"
+        )
 
 
 def store(device: Device, block: fmt.Row) -> fmt.Row:

@@ -85,7 +85,7 @@ class Datastore(Protocol):
         """Read and verify everything, structures as well; writers may have to wait."""
 
     def scrub(self) -> list[Finding]:
-        """Read and verify every value while others work."""
+        """Read and verify every value while others work. Raises StoreReadOnly."""
 
     def close(self) -> None:
         """Sync and let go. A second call does nothing."""

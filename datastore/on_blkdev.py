@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from blkdev import errors as engine
 from blkdev.batch import batch_size_max_bytes, cost_bytes
+from blkdev.care.check import Finding as EngineFinding
 from blkdev.store import Store
 from datastore import mapping
 from datastore.errors import (
@@ -145,8 +146,8 @@ class BlkdevDatastore:
         return parts
 
     def query(self, query: Query = EVERYTHING) -> Iterator[Entry]:
-        """One pass over all keys, whatever the prefix. A key whose record cannot be read is left
-        out; `check` tells of it.
+        """One pass over all keys, whatever the prefix. A key that cannot be read is left out;
+        `check` tells of it.
         """
         try:
             listing = self._store.keys()
@@ -199,33 +200,27 @@ class BlkdevDatastore:
     def check(self) -> list[Finding]:
         """Writers and compaction wait meanwhile."""
         try:
-            found = self._store.check().findings
-            return [
-                Finding(
-                    f"{each.what} (at device offset {each.device_offset})", self._key_of(each.key)
-                )
-                for each in found
-            ]
+            return self._findings(self._store.check().findings)
         except engine.StoreError as error:
             raise translated(error) from error
 
-    def _key_of(self, place: bytes) -> Key | None:
-        """Our key for what a check names: an engine's key, a name, or nothing."""
-        return self._key_at(place) if place.startswith((mapping.SHORT, mapping.LONG)) else None
-
     def scrub(self) -> list[Finding]:
-        """Every value is read and compared with its checksum; nobody waits."""
+        """Goes on where the last one was ended; for a slower one see `Store.scrub`."""
+        try:
+            return self._findings(self._store.scrub().findings)
+        except engine.StoreError as error:
+            raise translated(error) from error
+
+    def _findings(self, found: list[EngineFinding]) -> list[Finding]:
+        """With our keys; a long one that cannot be read is named by its digest."""
         findings: list[Finding] = []
-        for entry in self.query(Query(keys_only=True)):
-            try:
-                with self._store.view(mapping.engine_key(entry.key.raw)):
-                    continue
-            except engine.KeyNotFound:
-                continue
-            except engine.BlockDamaged as error:
-                findings.append(Finding(str(error), entry.key))
-            except engine.StoreError as error:
-                raise translated(error) from error
+        for each in found:
+            ours = each.key.startswith((mapping.SHORT, mapping.LONG))
+            key = self._key_at(each.key) if ours else None
+            where = f"device offset {each.device_offset}"
+            if key is None and each.key:
+                where += f", engine key {each.key.hex()}"
+            findings.append(Finding(f"{each.what} ({where})", key))
         return findings
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ def measure_store(config: Config, seconds: float, progress: Callable[[int, int],
         if state is not None:
             raise StoreInUse(
                 f"{config.store} is in use by daemon {state.pid}, and measuring needs it alone",
-                "unmount it, or end the daemon with `kill " + str(state.pid) + "`",
+                f"unmount it, or end the daemon with `kill {state.pid}`",
             )
         lock = connect.lock_store(config, place)
         undo.callback(lock.release)

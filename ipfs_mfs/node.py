@@ -16,7 +16,7 @@ from blkdev import superblock as superblocks
 from blkdev.care.pace import Pace
 from blkdev.care.signature import refuse_foreign
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import DeviceReadOnly
 from blkdev.store import Store
 from ipfs_mfs import __version__, address, api, care, checking, content, owner

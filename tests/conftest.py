@@ -23,6 +23,7 @@ if os.environ.get("IPFS_MFS_PURE"):
     # The engine without its C helper, as on a machine that has no compiler.
     sys.modules["blkdev._native"] = None  # type: ignore[assignment]  # makes its import fail
 
+from benchmarks.rivals import go_datastores
 from tests.interop import judges
 
 IN_CI = bool(os.environ.get("CI"))
@@ -59,7 +60,7 @@ def _missing_node() -> str | None:
 
 
 def _missing_peers() -> str | None:
-    found = judges.kubo().exists() and judges.datastores().exists()
+    found = judges.kubo().exists() and go_datastores.program().exists()
     return None if found else "run `make peers` first"
 
 

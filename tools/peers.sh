@@ -5,7 +5,7 @@
 #
 # They go to $IPFS_MFS_PEERS, by default ~/.cache/ipfs-mfs-peers, outside the checkout:
 #   bin/ipfs-v0.43.0, bin/ipfs -> it      binaries by name and version
-#   bin/datastores -> datastores-HASH     benchmarks/rivals/go, by the hash of its source and versions
+#   bin/datastores-HASH                   benchmarks/rivals/go, by the hash of its source and versions
 #   npm/HASH/node_modules, npm/current    the judges of tests/interop/package.json, by its hash
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,7 +75,6 @@ build_datastores() {
         ) || fail "building datastores failed"
         rm -rf "$folder"
     fi
-    ln -sfn "datastores-$hash" "$PEERS/bin/datastores"
     say "datastores: $binary"
 }
 

@@ -6,6 +6,7 @@ neither the transfer of blocks nor Python is part of what is measured.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ KINDS = {
 """Contestants: the kind, and whether what is put survives a power cut."""
 
 CLOSE_TIMEOUT_S = 60
+_CHECKOUT = Path(__file__).parents[2]
 
 
 class DatastoreError(Exception):
@@ -59,8 +61,8 @@ class GoDatastore:
     def put(self) -> Timed:
         return _timed(self.ask("put"))
 
-    def get(self, order: Sequence[int]) -> Timed:
-        return _timed(self.ask("get", order=list(order)))
+    def get(self, order: Sequence[int], *, each: bool = False) -> Timed:
+        return _timed(self.ask("get", order=list(order), each=each))
 
     def has(self, order: Sequence[int], *, absent: bool = False) -> Timed:
         answer = self.ask("has", order=list(order), absent=absent)
@@ -112,10 +114,15 @@ class GoDatastore:
 
 
 def program() -> Path:
-    """Where `make peers` puts it; it need not be there."""
+    """Where `make peers` puts it, by what it was built from, so that every checkout has its own;
+    it need not be there."""
+    source = sorted((_CHECKOUT / "benchmarks/rivals/go").glob("*.go"))
+    hashed = hashlib.sha256()
+    for path in (*source, _CHECKOUT / "tests/peers/versions.sh"):
+        hashed.update(path.read_bytes())
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     peers = Path(os.environ.get("IPFS_MFS_PEERS") or Path(cache) / "ipfs-mfs-peers")
-    return peers / "bin" / "datastores"
+    return peers / "bin" / f"datastores-{hashed.hexdigest()[:16]}"
 
 
 def _timed(answer: dict[str, Any]) -> Timed:

@@ -6,18 +6,18 @@ Ours takes a device or makes a file; the rivals take a folder of a file system.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import lmdb
 import plyvel
+import rocksdict
 
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 
 Item = tuple[bytes, bytes]
@@ -192,19 +192,18 @@ class Rocksdb:
     """RocksDB through rocksdict, keys and values as bytes; each batch is one synced write."""
 
     def __init__(self, place: Path) -> None:
-        self._module: Any = importlib.import_module("rocksdict")
         self._path = str(place / "rocksdb")
         self._database = self._open()
-        self._durable = self._module.WriteOptions()
+        self._durable = rocksdict.WriteOptions()
         self._durable.sync = True
 
-    def _open(self) -> Any:
-        options = self._module.Options(raw_mode=True)
+    def _open(self) -> rocksdict.Rdict:
+        options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
-        return self._module.Rdict(self._path, options)
+        return rocksdict.Rdict(self._path, options)
 
     def put_batch(self, items: Sequence[Item]) -> None:
-        batch = self._module.WriteBatch(raw_mode=True)
+        batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in items:
             batch.put(key, value)
         self._database.write(batch, self._durable)
@@ -216,7 +215,7 @@ class Rocksdb:
         return key in self._database
 
     def delete_batch(self, keys: Sequence[bytes]) -> None:
-        batch = self._module.WriteBatch(raw_mode=True)
+        batch = rocksdict.WriteBatch(raw_mode=True)
         for key in keys:
             batch.delete(key)
         self._database.write(batch, self._durable)
@@ -319,9 +318,3 @@ STORES: dict[str, type[KeyValueStore]] = {
     "flat files": FlatFiles,
     "flat files, no sync": FlatFilesUnsynced,
 }
-
-
-def stores() -> dict[str, type[KeyValueStore]]:
-    """Those that are installed; RocksDB is not everywhere."""
-    missing = {"rocksdb"} if importlib.util.find_spec("rocksdict") is None else set()
-    return {name: kind for name, kind in STORES.items() if name not in missing}

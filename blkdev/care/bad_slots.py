@@ -23,8 +23,8 @@ def bad_slots(block: fmt.Row) -> dict[int, bool]:
     """
     count = min(block.bad_count, fmt.BAD_SLOTS_MAX)
     entries = unpack_from(f"<{count}I", block.bad_slots)
-    bad = {entry & ~fmt.BAD_RETIRED: bool(entry & fmt.BAD_RETIRED) for entry in entries}
-    return {slot: retired for slot, retired in bad.items() if slot < block.segment_count}
+    # Those that a resize cut off stay listed: it may grow again.
+    return {entry & ~fmt.BAD_RETIRED: bool(entry & fmt.BAD_RETIRED) for entry in entries}
 
 
 def with_bad_slots(block: fmt.Row, bad: Mapping[int, bool]) -> fmt.Row:

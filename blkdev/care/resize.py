@@ -16,6 +16,7 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class ResizeReport:
     segments_before: int
     segments: int
     moved_bytes: int = 0
-    cut: bool = True
+    cut: bool = False
 
 
 def resized(old: Geometry, size_bytes: int, name: str) -> Geometry:
@@ -94,7 +95,7 @@ class Resizer:
         self._compactor = compactor
         self._reader = reader
         self._maintenance_lock = maintenance_lock
-        self._running = False
+        self._adopted = True
 
     def resize(
         self,
@@ -104,46 +105,45 @@ class Resizer:
         progress: Progress,
     ) -> ResizeReport:
         """See `Store.resize`."""
+        device, catalog = self._volume.device, self._catalog
         with self._maintenance_lock:
             check_open()
-            if self._running:
-                raise StoreBusy(f"{self._volume.device.name}: a resize is running (wait for it)")
-            self._running = True
-        device, old = self._volume.device, self._volume.geometry
-        try:
+            if catalog.is_withholding:
+                raise StoreBusy(f"{device.name}: a resize is running (wait for it)")
+            old = self._volume.geometry
             wanted = device.measure() if size_bytes is None else size_bytes
             new = resized(old, wanted, device.name)
             report = ResizeReport(wanted, old.segment_count, new.segment_count)
+            if new.segment_count < old.segment_count:
+                self._refuse_if_full(new, wanted)
+            with self._log.write_lock, self._log.state_lock:
+                catalog.withhold(min(old.segment_count, new.segment_count))
+            self._adopted = False
+        try:
             if new.segment_count < old.segment_count:
                 self._shrink(new, report, wait_s, check_open, progress)
             else:
                 with self._maintenance_lock:
                     check_open()
                     self._grow(new, report)
-            with self._maintenance_lock:
-                check_open()
-                report.cut = self._cut(wanted)
-                self._checkpointer.write()
-            return report
-        finally:
-            self._adopt(self._volume.geometry)
-            self._running = False
-
-    def _withhold(self, first_slot: int) -> None:
-        with self._log.write_lock, self._log.state_lock:
-            self._catalog.withhold(first_slot)
+        except BaseException:
+            # As long as slots are withheld no other resize begins; afterwards one may have.
+            if not self._adopted:
+                self._adopt(self._volume.geometry)
+            raise
+        return report
 
     def _adopt(self, geometry: Geometry) -> None:
         with self._log.write_lock, self._log.state_lock:
             self._volume.geometry = geometry
             self._reader.refresh()
             self._catalog.end_withholding(geometry.segment_count)
+        self._adopted = True
 
-    def _cut(self, size_bytes: int) -> bool:
-        try:
-            return self._volume.device.set_size(size_bytes)
-        except OSError:
-            return False
+    def _finish(self, report: ResizeReport) -> None:
+        with contextlib.suppress(OSError):
+            report.cut = self._volume.device.set_size(report.device_size_bytes)
+        self._checkpointer.write()
 
     def _switch(self, old: Geometry, new: Geometry, report: ResizeReport) -> None:
         """Make the new geometry that of the store, durably; then erase the copies of the old."""
@@ -171,7 +171,6 @@ class Resizer:
                 raise DeviceTooSmall(f"{device.name} cannot be made larger: {error}") from error
             # A superblock that is durable must not speak of bytes that are not.
             log.sync()
-        self._withhold(old.segment_count)
         added = range(old.segment_count, new.segment_count)
         with log.write_lock, log.state_lock:
             volume.geometry = new
@@ -179,12 +178,19 @@ class Resizer:
         try:
             # What an earlier, larger life of this store left here must not come back. Freed slots
             # of that time may be numbered anew, and lie across the new ones.
-            log.wipe([slot for slot in added if identify(volume, slot).kind != fmt.SEGMENT_FREE])
+            log.wipe([slot for slot in added if self._is_leftover(slot)])
             self._switch(old, new, report)
         except BaseException:
             self._adopt(old)
             raise
         self._adopt(new)
+        self._finish(report)
+
+    def _is_leftover(self, slot: int) -> bool:
+        """Bad ones are not in the log, whatever they hold, and are not to be written to."""
+        if slot in self._catalog.bad_slots:
+            return False
+        return identify(self._volume, slot).kind != fmt.SEGMENT_FREE
 
     # Shrinking
 
@@ -197,8 +203,6 @@ class Resizer:
         progress: Progress,
     ) -> None:
         volume, first, total = self._volume, new.segment_count, 0
-        self._refuse_if_full(new, report.device_size_bytes)
-        self._withhold(first)
         deadline_s = time.monotonic() + wait_s
         while True:
             with self._maintenance_lock:
@@ -208,7 +212,9 @@ class Resizer:
                     old = volume.geometry
                     # First, so that an interrupted switch cannot leave more here than there.
                     self._adopt(new)
+                    self._renumber_bad(old, new)
                     self._switch(old, new, report)
+                    self._finish(report)
                     return
                 moving = self._move(first, left, report)
             total = max(total, len(left))
@@ -222,6 +228,20 @@ class Resizer:
                 )
             # Who waits for the lock shall get it, and who reads shall come to an end.
             time.sleep(_STEP_PAUSE_S if moving else _VIEWS_PAUSE_S)
+
+    def _renumber_bad(self, old: Geometry, new: Geometry) -> None:
+        """Bad segments beyond the end get the numbers that their bytes have when the store grows
+        again: without a moved middle copy these are the same, else those of one or two segments.
+        """
+        bad, size = self._catalog.bad_slots, new.segment_size_bytes
+        renumbered: dict[int, bool] = {}
+        for slot in sorted(slot for slot in bad if slot >= new.segment_count):
+            retired = bad.pop(slot)
+            begin = old.segment_offset(slot) - new.segment_offset(new.segment_count)
+            for number in (begin // size, (begin + size - 1) // size):
+                if number >= 0:
+                    renumbered[new.segment_count + number] = retired
+        bad.update(renumbered)
 
     def _refuse_if_full(self, new: Geometry, size_bytes: int) -> None:
         """Nothing is moved when even a store without a dead byte would not fit."""

@@ -53,7 +53,7 @@ def measure(
     with log.write_lock, log.state_lock:
         segment_count = volume.geometry.segment_count
         free, staged = len(catalog.free), log.staged_bytes
-        retired = sum(slot not in catalog.segments for slot in catalog.bad_slots)
+        retired = sum(s < segment_count and s not in catalog.segments for s in catalog.bad_slots)
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(
             keys=catalog.index.count,

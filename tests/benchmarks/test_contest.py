@@ -5,10 +5,10 @@ import pytest
 from benchmarks import contest
 from benchmarks.contest import OWN, Contest, InProcess
 from benchmarks.race import Timed
-from benchmarks.rivals import go_datastores as datastores
+from benchmarks.rivals import go_datastores
 from benchmarks.rivals.devices import LoopDevice
 from benchmarks.rivals.go_datastores import DatastoreError, GoDatastore
-from benchmarks.rivals.stores import stores
+from benchmarks.rivals.stores import STORES
 from benchmarks.workloads import Blocks, BlockWorkload, absent_key
 from ipld import multihash as multihashes
 
@@ -23,6 +23,7 @@ def run_through(contestant):
     put = contestant.put()
     assert (put.amount, len(put.seconds)) == (12, 3)
     assert contestant.get([0, 11, 0]).amount == 3
+    assert len(contestant.get([0, 11, 0], each=True).seconds) == 3
     assert contestant.has(range(12)).amount == 12
     contestant.reopen()
     assert contestant.get(range(12)).amount == 12
@@ -30,9 +31,9 @@ def run_through(contestant):
     assert (deleted.amount, len(deleted.seconds)) == (12, 3)
 
 
-@pytest.mark.parametrize("name", stores())
+@pytest.mark.parametrize("name", STORES)
 def test_store_of_this_process_has_what_was_put_until_it_is_deleted(tmp_path, name):
-    contestant = InProcess(stores()[name](tmp_path))
+    contestant = InProcess(STORES[name](tmp_path))
     run_through(contestant)
     with pytest.raises(AssertionError, match="has found 0 of 12"):
         contestant.has(range(12))
@@ -105,9 +106,9 @@ def test_device_that_was_discarded_is_written_again(tmp_path):
 
 
 @pytest.mark.needs_peers
-@pytest.mark.parametrize("name", datastores.KINDS)
+@pytest.mark.parametrize("name", go_datastores.KINDS)
 def test_datastore_of_kubo_has_what_was_put_until_it_is_deleted(tmp_path, name):
-    kind, synced = datastores.KINDS[name]
+    kind, synced = go_datastores.KINDS[name]
     contestant = GoDatastore(kind, tmp_path, synced=synced)
     try:
         run_through(contestant)

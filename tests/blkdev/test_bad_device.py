@@ -11,7 +11,7 @@ import pytest
 from blkdev import superblock
 from blkdev.care import signature
 from blkdev.device import RamDevice, open_device
-from blkdev.device_file import BlockDevice, FileDevice
+from blkdev.devices.file import BlockDevice, FileDevice
 from blkdev.errors import (
     DeviceBusy,
     DeviceReadOnly,

@@ -14,7 +14,7 @@ import pytest
 
 from blkdev.compact import Compactor
 from blkdev.device import RamDevice, open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, DeviceBusy, StoreClosed, StoreReadOnly
 from blkdev.log import Log
 from blkdev.store import Store

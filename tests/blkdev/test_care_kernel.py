@@ -10,7 +10,7 @@ import pytest
 
 from blkdev.care.medium import read_through
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, StoreReadOnly
 from blkdev.store import Store
 from tests.blkdev.devices import MIB, SMALL_SEGMENT_BYTES, assert_sound, block, blocks, put

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from blkdev.device import open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 from tests.blkdev import loops
 from tests.blkdev.devices import SIZE_BYTES, SMALL_SEGMENT_BYTES, assert_sound, block

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blkdev import index, log, reader, shards
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.format import NO_FINGERPRINT
 from blkdev.shards import SHARD_COUNT, Shards

@@ -16,7 +16,7 @@ from blkdev.care.victims import by_benefit, utilisation
 from blkdev.catalog import Segment
 from blkdev.compact import CompactReport
 from blkdev.device import RamDevice
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.log import COMPACTION, DATA, RELEASE, Log
 from blkdev.store import Store

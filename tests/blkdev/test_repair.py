@@ -465,3 +465,38 @@ def test_power_cut_at_any_write_of_a_repair_loses_nothing_good(seed, kind):
             assert_repaired(store.repair(), store)
             images += 1
     assert images > 12
+
+
+# -------------------------------------------------------------------------------- resizing
+
+
+def test_retired_segment_stays_out_of_use_through_shrinking_and_growing():
+    size, small = 2 * SIZE_BYTES, SIZE_BYTES + (4 << 20)
+    store, device = new_store(size)
+    put(store, blocks(0, 1500, 9000))
+    store.commit()
+    far, near = block(1400, 9000)[0], block(100, 9000)[0]
+    slots = {slot_of(store, key) for key in (far, near)}
+    device.bad = {place_of(store, key) // PAGE_SIZE_BYTES for key in (far, near)}
+    assert store.repair().ok
+    store.delete_many([key for key, _ in blocks(0, 1300, 9000)])
+    store.commit()
+    store.compact()
+    assert store.resize(small).segments < max(slots)
+    for opened in (store, Store.open(device)):
+        assert opened.stats().segments_retired == 1
+        assert_sound(opened)
+    grown = Store.open(device)
+    grown.resize(size)
+    for opened in (grown, Store.open(device)):
+        # The far one lies where it did, and has another number since the middle copy moved.
+        geometry = opened.geometry
+        begins = {geometry.segment_offset(slot) for slot in opened._catalog.bad_slots}
+        bad = {page * PAGE_SIZE_BYTES for page in device.bad}
+        assert {max(at for at in begins if at <= place) for place in bad} == begins
+        assert all(place - geometry.segment_size_bytes < max(begins) for place in bad)
+        assert opened.stats().segments_retired == 2
+        assert_sound(opened)
+        kept = [item for item in blocks(1300, 200, 9000) if opened.has(item[0])]
+        assert len(kept) >= 198
+        assert all(opened.get(key) == value for key, value in kept)

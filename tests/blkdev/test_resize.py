@@ -13,7 +13,7 @@ from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.care.resize import resized
 from blkdev.device import RamDevice
-from blkdev.device_file import BlockDevice, FileDevice
+from blkdev.devices.file import BlockDevice, FileDevice
 from blkdev.errors import (
     DeviceTooSmall,
     SegmentDamaged,
@@ -422,6 +422,80 @@ def test_a_second_resize_at_the_same_time_is_refused():
     assert refused
     store.resize(LARGE_BYTES)
     assert_sound(store)
+
+
+def test_two_resizes_that_meet_leave_one_of_the_sizes_and_a_file_of_that_length(tmp_path):
+    with file_store(tmp_path / "store") as store:
+        items = blocks(0, 400, 3000)
+        put(store, items)
+        refused = []
+
+        def resize(sizes: list[int]) -> None:
+            for size in sizes:
+                try:
+                    store.resize(size)
+                except StoreBusy as error:
+                    refused.append(error)
+
+        sizes = [28 * MIB, SIZE_BYTES, LARGE_BYTES, SIZE_BYTES] * 3
+        threads = [threading.Thread(target=resize, args=(each,)) for each in (sizes, sizes[::-1])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) < 24
+        geometry = store.geometry
+        assert store.resize(superblock.load(store.device).device_size_bytes).cut
+        assert store.geometry == geometry
+        assert (tmp_path / "store").stat().st_size == store.device.size_bytes
+        assert not store._catalog.is_withholding
+        assert contents(store) == dict(items)
+        assert_sound(store)
+
+
+@pytest.mark.parametrize("segment_size_bytes", [64 << 10, 8 * MIB])
+@pytest.mark.parametrize("shares", [(0.8,), (0.4,), (0.8, 0.35), (0.4, 0.9, 0.3)])
+def test_bytes_out_of_use_beyond_the_end_stay_so_when_the_store_grows_again(
+    segment_size_bytes, shares
+):
+    """Where the middle copy has moved, the same bytes have another number, or parts of two."""
+    size = 600 * MIB if segment_size_bytes > MIB else 120 * MIB
+    device = RamDevice(size)
+    Store.format(device, segment_size_bytes=segment_size_bytes, entropy=entropy)
+    store = Store.open(device)
+    items = blocks(0, 50, 3000)
+    put(store, items)
+    store.commit()
+    slot = store.stats().segments - 3
+    begin = store.geometry.segment_offset(slot)
+    store._catalog.free.remove(slot)
+    store._catalog.bad_slots[slot] = True
+    store._checkpointer.update_superblock()
+    assert store.stats().segments_retired == 1
+    for share in shares:
+        store.resize(int(size * share) & -4096)
+        store = reopened(store, device)
+    store.resize(size)
+    free = [store.geometry.segment_offset(slot) for slot in store._catalog.free]
+    assert not [at for at in free if begin - segment_size_bytes < at < begin + segment_size_bytes]
+    assert 1 <= store.stats().segments_retired <= 1 + len(shares)
+    assert_holds(reopened(store, device), items)
+
+
+def test_a_segment_out_of_use_below_the_new_end_stays_out_of_use():
+    store, device = new_store(LARGE_BYTES)
+    put(store, blocks(0, 3000, 3000))
+    store.delete_many(key for key, _ in blocks(0, 2700, 3000))
+    store.compact()
+    slot = next(slot for slot in store._catalog.free if slot < 60)
+    store._catalog.free.remove(slot)
+    store._catalog.bad_slots[slot] = True
+    store._checkpointer.update_superblock()
+    store.resize(SIZE_BYTES)
+    assert store.stats().segments_retired == 1
+    assert_full_use(store)
+    assert slot not in store._catalog.segments
+    assert_holds(reopened(store, device), blocks(2700, 300, 3000))
 
 
 def test_a_store_that_is_closed_meanwhile_ends_the_resize():

@@ -7,7 +7,7 @@ import pytest
 
 from blkdev import superblock
 from blkdev.device import RamDevice
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.errors import StoreFull
 from blkdev.format import NO_SLOT, PAGE_SIZE_BYTES
 from blkdev.store import Store

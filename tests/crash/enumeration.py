@@ -189,7 +189,7 @@ def cuts(
         yield image
     for victim in range(count):
         for _ in range(torn):
-            image = dict(rng.choice(bases))
+            image = dict(rng.choice(bases) if len(bases) > 1 else bases[0])
             others = rng.choice((0, (1 << count) - 1, rng.getrandbits(count)))
             # Writes of one size are then torn alike: copies are hit in the same place.
             alike = rng.random() if rng.random() < ALL_TORN else None

@@ -20,11 +20,6 @@ def kubo() -> Path:
     return peers_folder() / "bin" / "ipfs"
 
 
-def datastores() -> Path:
-    """Our program around Kubo's datastores, for the benchmarks."""
-    return peers_folder() / "bin" / "datastores"
-
-
 def node_folder() -> Path:
     """The folder whose node_modules hold the npm judges."""
     return peers_folder() / "npm" / "current"

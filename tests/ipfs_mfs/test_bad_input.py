@@ -145,7 +145,7 @@ def test_a_truncated_store_is_refused(store, run):
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(store, run):
     from blkdev import superblock
-    from blkdev.device_file import FileDevice
+    from blkdev.devices.file import FileDevice
 
     device = FileDevice(store)
     block = superblock.load(device)

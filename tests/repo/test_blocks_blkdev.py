@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blkdev.device import RamDevice
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
 from ipld import cid as cids

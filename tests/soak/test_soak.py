@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blkdev.device import RamDevice, open_device
-from blkdev.device_file import FileDevice
+from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 from tests.soak.lives import ACKNOWLEDGED, Plan, State, decoded, encoded, found_in, same
 from tests.soak.soak import SEGMENT_SIZE_BYTES, SIZE_BYTES, Patient, Result, soak

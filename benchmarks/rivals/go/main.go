@@ -5,13 +5,13 @@
 //	{"do":"open","kind":"flatfs","folder":"/mnt/x","sync":true}
 //	{"do":"prepare","seed":"7","size":4096,"batch":128,"batches":16}
 //	{"do":"put"}                                batch by batch, durable after each
-//	{"do":"get","order":[4,0,4]}                values of prepared blocks, by their numbers
+//	{"do":"get","order":[4,0,4],"each":true}    values of prepared blocks, by their numbers
 //	{"do":"has","order":[4,0,4],"absent":true}  absent: keys that nobody puts
 //	{"do":"delete"}                             what was prepared, in the same batches
 //	{"do":"keys"}                               of what is prepared, in hexadecimal
 //	{"do":"close"}
 //
-// Only the store's own work is timed; answers carry it in seconds. Block N of a seed is
+// Only the store's own work is timed; answers carry it in seconds, with "each" of every read. Block N of a seed is
 // SHAKE128("SEED/N"), so that a program in any language has the same blocks without a transfer.
 package main
 
@@ -37,6 +37,7 @@ type request struct {
 	Batches int    `json:"batches"`
 	Order   []int  `json:"order"`
 	Absent  bool   `json:"absent"`
+	Each    bool   `json:"each"`
 }
 
 // answer is what a request did: how many blocks or hits, and the seconds of each batch, or of all.
@@ -105,7 +106,7 @@ func (c *contestant) do(ctx context.Context, wanted request) (answer, error) {
 	case "delete":
 		return c.inBatches(ctx, deleter)
 	case "get":
-		return c.get(ctx, wanted.Order)
+		return c.get(ctx, wanted.Order, wanted.Each)
 	case "has":
 		return c.has(ctx, wanted.Order, wanted.Absent)
 	case "close":
@@ -163,10 +164,11 @@ func (c *contestant) one(ctx context.Context, blocks []block, apply change) erro
 	return c.store.Sync(ctx, everything)
 }
 
-func (c *contestant) get(ctx context.Context, order []int) (answer, error) {
+func (c *contestant) get(ctx context.Context, order []int, each bool) (answer, error) {
 	if err := c.inRange(order); err != nil {
 		return answer{}, err
 	}
+	done := answer{Count: len(order)}
 	started := time.Now()
 	for _, number := range order {
 		value, err := c.store.Get(ctx, c.blocks[number].key)
@@ -176,8 +178,15 @@ func (c *contestant) get(ctx context.Context, order []int) (answer, error) {
 		if len(value) != len(c.blocks[number].data) {
 			return answer{}, fmt.Errorf("block %d came back with %d bytes", number, len(value))
 		}
+		if each {
+			done.Seconds = append(done.Seconds, time.Since(started).Seconds())
+			started = time.Now()
+		}
 	}
-	return answer{Count: len(order), Seconds: []float64{time.Since(started).Seconds()}}, nil
+	if !each {
+		done.Seconds = []float64{time.Since(started).Seconds()}
+	}
+	return done, nil
 }
 
 func (c *contestant) has(ctx context.Context, order []int, absent bool) (answer, error) {
