@@ -1,5 +1,7 @@
-"""The soak itself: it finds what is wrong."""
+"""The soak itself: it finds what is wrong, and its last run is on record and found nothing."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,12 @@ def test_steps_are_drawn_alike_from_the_same_seed_and_outcomes():
                 plan.outcome(each, ACKNOWLEDGED if each.kind == ACKNOWLEDGED else "ok")
         assert same(found_in(store), told.state)
         assert same(done.state, told.state)
+
+
+def test_the_last_soak_is_on_record_and_found_nothing():
+    last = json.loads((HERE / "last.json").read_text())
+    assert re.fullmatch(r"[0-9a-f]{40}", last["commit"])
+    assert last["findings"] == []
+    assert last["minutes"] >= 5
+    assert last["kills"] > 50
+    assert sum(last["operations"].values()) > 10_000
