@@ -163,6 +163,23 @@ class Reader:
                 if now == self._index.locations(fingerprint):
                     return [item[1] for item in found if item]
 
+    def dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
+        """Location -> fingerprint of the records that deleting these keys kills."""
+        dead: dict[int, int] = {}
+        for key in keys:
+            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            for location in self._index.locations(fingerprint):
+                if self._may_delete(location, key, before):
+                    dead[location] = fingerprint
+        return dead
+
+    def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
+        found = self.key_at(location)
+        if found is None:
+            # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
+            return before is None
+        return found[1] == key and (before is None or found[0].sequence <= before)
+
     def view(self, key: bytes) -> View:
         return View(self, key)
 

@@ -99,7 +99,7 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
         return _as_closed(volume, block, loaded, bad)
     # What a retired segment holds has left the log, though it is still there.
     identities = [
-        Identity() if bad.get(slot) else identify(volume, slot, block.epoch)
+        Identity() if bad.get(slot) else identify(volume, slot)
         for slot in range(volume.geometry.segment_count)
     ]
     if len(volume.failed_slots) == len(identities):

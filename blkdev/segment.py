@@ -146,17 +146,15 @@ def read_summary(volume: Volume, slot: int, footer: fmt.Row) -> array[int] | Non
     return entries
 
 
-def identify(volume: Volume, slot: int, epoch: int = 0) -> Identity:
-    """What the slot holds, by whichever of header, footer and first group is whole. `epoch` is that
-    of the last opening.
-    """
+def identify(volume: Volume, slot: int) -> Identity:
+    """What the slot holds, by whichever of header, footer and first group is whole."""
     page = volume.try_read(slot, 0, fmt.SEGMENT_HEADER.size_bytes)
     header = fmt.SEGMENT_HEADER.open(page, 0, volume.seed)
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
         footer = None
         if header.kind == fmt.SEGMENT_FREE:
             # Its free mark may be all that says up to where the log was durable by then.
-            whole = not _has_leftover(volume, slot, header.epoch >= epoch)
+            whole = not _has_leftover(volume, slot)
             return Identity(durable_group=header.durable_group, whole=whole)
         if header.kind == fmt.SEGMENT_LOG:
             footer = read_footer(volume, slot, header.sequence)
@@ -174,13 +172,13 @@ def identify(volume: Volume, slot: int, epoch: int = 0) -> Identity:
     return Identity(fmt.SEGMENT_LOG, sequence, durable, 0, footer, whole=False)
 
 
-def _has_leftover(volume: Volume, slot: int, just_freed: bool) -> bool:
-    """Whether a free slot holds what its next use could be taken for: a first group whose segment's
-    header was lost, and whose numbers are given out again; or what a wipe was about to clear.
+def _has_leftover(volume: Volume, slot: int) -> bool:
+    """Whether a free slot holds what its next use could be taken for: first group or footer of a
+    segment whose header was lost, and whose numbers are given out again; or of one whose wipe was
+    cut short.
     """
-    if read_group_header(volume, slot, FIRST_GROUP_OFFSET) is not None:
-        return True
-    return just_freed and read_footer(volume, slot) is not None
+    group = read_group_header(volume, slot, FIRST_GROUP_OFFSET)
+    return group is not None or read_footer(volume, slot) is not None
 
 
 def read_group_header(volume: Volume, slot: int, offset: int) -> fmt.Row | None:

@@ -30,7 +30,7 @@ from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor, CompactReport
+from blkdev.compact import CHECKPOINT_SHARE, Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
@@ -72,8 +72,11 @@ class Store:
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        self._compactor = Compactor(volume, catalog, self._log, self._checkpointer)
+        parts = (volume, catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(*parts)
         self._maintenance_lock = threading.Lock()
+        upkeep = (self._compactor, self._reader, self._maintenance_lock)
+        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
         process.watch(self)
 
@@ -215,7 +218,7 @@ class Store:
                 if self._exists(draft.key):
                     return 0
                 # What is there is damaged: it dies with the good copy's coming, in one group.
-                dead = self._dead([draft.key], None)
+                dead = self._reader.dead([draft.key], None)
                 drafts = (*tombstones_of(dead, self._catalog), draft)
             self._log.append(drafts, DATA)
             return 1
@@ -293,20 +296,10 @@ class Store:
 
     def _delete(self, keys: list[bytes], before: int | None) -> int:
         with self._log.write_lock:
-            dead = self._dead(keys, before)
+            dead = self._reader.dead(keys, before)
             if dead:
                 self._log.append(tombstones_of(dead, self._catalog), RELEASE)
             return len(dead)
-
-    def _dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
-        """Location -> fingerprint of the records that deleting these keys kills."""
-        dead: dict[int, int] = {}
-        for key in keys:
-            fingerprint = fingerprint_of(key, self._volume.index_salt)
-            for location in self._catalog.index.locations(fingerprint):
-                if self._may_delete(location, key, before):
-                    dead[location] = fingerprint
-        return dead
 
     def apply(self, changes: batch.Changes) -> None:
         """Put, replace and delete (None) together: after a crash all changes are there or none,
@@ -325,13 +318,6 @@ class Store:
         with self._log.write_lock:
             drafts = batch.drafts_of(blocks, self._catalog, self._reader, salt)
             return self._log.append(drafts, right) if drafts else 0
-
-    def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
-        found = self._reader.key_at(location)
-        if found is None:
-            # Damaged, and its fingerprint is the key's: deleting it lets a good copy be put.
-            return before is None
-        return found[1] == key and (before is None or found[0].sequence <= before)
 
     def condemn(self, key: bytes) -> None:
         """The caller found the key's value wrong by a hash of its own: until the store is closed it
@@ -405,7 +391,11 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            return self._compactor.compact(budget_bytes, background=background)
+            worth = CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
+            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
+            if report.segments_freed:
+                self._checkpointer.write()
+            return report
         finally:
             self._maintenance_lock.release()
 
@@ -424,9 +414,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
-        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
-        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
+        return self._resizer.resize(
+            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
+        )
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

@@ -146,8 +146,8 @@ class BlkdevDatastore:
         return parts
 
     def query(self, query: Query = EVERYTHING) -> Iterator[Entry]:
-        """One pass over all keys, whatever the prefix. A key that cannot be read is left out, which
-        is a long one before a damaged value; `check` tells of it.
+        """One pass over all keys, whatever the prefix. A key that cannot be read is left out;
+        `check` tells of it.
         """
         try:
             listing = self._store.keys()

@@ -75,6 +75,22 @@ def test_group_that_came_without_its_header_is_not_revived_by_the_next_header():
     assert_sound(lives.store)
 
 
+def test_footer_that_came_without_its_header_does_not_seal_the_next_segment():
+    """Both segments have one number, and their footers would end at one group."""
+    lives = freed_slot()
+    put(lives.store, blocks(2, 300))
+    lives.store.write_out()
+    end = lives.slot_offset + lives.store.geometry.segment_size_bytes
+    lives.cut(lambda event: end - fmt.PAGE_SIZE_BYTES * 4 < event.offset < end)
+    assert contents(lives.store) == {}
+    assert read_footer(lives.store._volume, 0) is None
+    put(lives.store, [block(3)])
+    lives.store.commit()
+    lives.cut(lambda event: False)
+    assert contents(lives.store) == dict([block(3)])
+    assert_sound(lives.store)
+
+
 def test_slot_with_a_leftover_group_is_used_again_in_the_same_life():
     lives = freed_slot()
     put(lives.store, [block(2)])
