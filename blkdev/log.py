@@ -355,6 +355,14 @@ class Log:
         for slot in slots:
             self.write_header(fmt.SEGMENT_FREE, slot, 0, 0)
         self.sync()
+        self.clear(slots)
+
+    def clear(self, slots: Sequence[int]) -> None:
+        """The second half of a wipe, for slots whose free mark is durable. The mark is not written
+        again: torn, it would leave a footer alone to say what the slot holds.
+        """
+        if not slots:
+            return
         for slot in slots:
             self.write_pages(slot, FIRST_GROUP_OFFSET, [bytes(fmt.PAGE_SIZE_BYTES)])
             self.wipe_footer(slot)

@@ -61,7 +61,7 @@ class Unsealed(NamedTuple):
 @dataclass
 class Recovered:
     """A store's state, and what to put in order on the device before anything is written to it:
-    slots to wipe, a footer that a dropped tail left, footers and headers to write again. It
+    slots to wipe, free ones to clear, a stale footer, footers and headers to write again. It
     `is_cut_short` when the log may go on behind segments that the device cannot read.
     """
 
@@ -71,6 +71,7 @@ class Recovered:
     checkpoint_slots: tuple[int, ...] = ()
     report: Report = field(default_factory=Report)
     garbage_slots: list[int] = field(default_factory=list)
+    leftover_slots: list[int] = field(default_factory=list)
     stale_footer_slot: int | None = None
     unsealed: list[Unsealed] = field(default_factory=list)
     damaged_headers: list[tuple[Segment, int]] = field(default_factory=list)
@@ -130,7 +131,8 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
         elif segment is None and slot not in (volume.failed_slots if free else slots):
             # A dropped tail, a lost free mark, a checkpoint that was never pointed at. Nobody
             # knows what an unreadable slot holds: it is left as it is.
-            (catalog.free if free and identity.whole else found.garbage_slots).append(slot)
+            which = found.leftover_slots if free else found.garbage_slots
+            (catalog.free if free and identity.whole else which).append(slot)
     dropped = any(identities[slot].first_group > replay.last for slot in found.garbage_slots)
     # Segments before the last one that was read are followed by others: they hide nothing.
     followed = {*catalog.segments} - ({active.slot} if active is not None else set())

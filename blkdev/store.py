@@ -129,13 +129,14 @@ class Store:
         log.sync()
         if recovered.stale_footer_slot is not None:
             log.wipe_footer(recovered.stale_footer_slot)
+        log.clear(recovered.leftover_slots)
         log.wipe(recovered.garbage_slots)
         for full in recovered.unsealed:
             log.seal_segment(full.segment, full.entries, full.last_group)
         for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
-        self._catalog.release(recovered.garbage_slots)
+        self._catalog.release([*recovered.leftover_slots, *recovered.garbage_slots])
 
     def close(self) -> None:
         """Commit, mark the store clean, release the device. A second call does nothing. Calls of
