@@ -54,7 +54,7 @@ def test_steps_are_drawn_alike_from_the_same_seed_and_outcomes():
 
 
 def test_the_last_soak_is_on_record_and_found_nothing():
-    last = json.loads((HERE / "last.json").read_text())
+    last = json.loads(Path(__file__).with_name("last.json").read_text())
     assert re.fullmatch(r"[0-9a-f]{40}", last["commit"])
     assert last["findings"] == []
     assert last["minutes"] >= 5
