@@ -33,10 +33,10 @@ from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
-CHECKPOINT_SHARE = 8
+_VICTIMS_MAX = 16
+_CHECKPOINT_SHARE = 8
 """Bytes of freed segments for each byte of the checkpoint that freeing them in the background
 costs."""
-_VICTIMS_MAX = 16
 
 
 @dataclass
@@ -78,17 +78,20 @@ class Compactor:
         self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
 
     def compact(
-        self, budget_bytes: int | None = None, *, free_from_bytes: int = 0
+        self, budget_bytes: int | None = None, *, background: bool = False
     ) -> CompactReport:
-        """Free segments until nothing is gained or about the budget is copied. What is emptied
-        is freed when it comes to `free_from_bytes`, perhaps in a later call: freeing costs a
-        checkpoint.
+        """Free segments until nothing is gained or about the budget is copied, and write a new
+        checkpoint. In the background, what is emptied is freed when that is worth a checkpoint,
+        perhaps in a later call.
         """
         report = CompactReport()
+        free_from_bytes = _CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
         while budget_bytes is None or report.copied_bytes < budget_bytes:
             left = None if budget_bytes is None else budget_bytes - report.copied_bytes
             if not self.free_some(report, limit_bytes=left, free_from_bytes=free_from_bytes):
                 break
+        if report.segments_freed:
+            self._checkpointer.write()
         return report
 
     def reclaim(self, keep_free: int) -> bool:

@@ -153,7 +153,9 @@ def identify(volume: Volume, slot: int) -> Identity:
     if header is not None and header.uuid == volume.uuid and header.slot == slot:
         footer = None
         if header.kind == fmt.SEGMENT_FREE:
-            return Identity(whole=not _has_leftover(volume, slot))
+            # What the mark says was durable may be said nowhere else.
+            durable, whole = header.durable_group, not _has_leftover(volume, slot)
+            return Identity(durable_group=durable, whole=whole)
         if header.kind == fmt.SEGMENT_LOG:
             footer = read_footer(volume, slot, header.sequence)
         group = header.first_group

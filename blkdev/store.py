@@ -30,7 +30,7 @@ from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import CHECKPOINT_SHARE, Compactor, CompactReport
+from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
@@ -75,8 +75,6 @@ class Store:
         parts = (volume, catalog, self._log, self._checkpointer)
         self._compactor = Compactor(*parts)
         self._maintenance_lock = threading.Lock()
-        upkeep = (self._compactor, self._reader, self._maintenance_lock)
-        self._resizer = Resizer(*parts, *upkeep)
         self._closed = False
         process.watch(self)
 
@@ -391,11 +389,7 @@ class Store:
         if not self._maintenance_lock.acquire(blocking=not background):
             return CompactReport()
         try:
-            worth = CHECKPOINT_SHARE * self._catalog.index.size_bytes if background else 0
-            report = self._compactor.compact(budget_bytes, free_from_bytes=worth)
-            if report.segments_freed:
-                self._checkpointer.write()
-            return report
+            return self._compactor.compact(budget_bytes, background=background)
         finally:
             self._maintenance_lock.release()
 
@@ -414,9 +408,9 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        return self._resizer.resize(
-            size_bytes, wait_s, lambda: self._check_open(writing=True), progress
-        )
+        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
+        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
+        return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
         """Hand everything staged to the operating system: it survives the end of this process

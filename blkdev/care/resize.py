@@ -190,7 +190,8 @@ class Resizer:
         """Bad ones are not in the log, whatever they hold, and are not to be written to."""
         if slot in self._catalog.bad_slots:
             return False
-        return identify(self._volume, slot).kind != fmt.SEGMENT_FREE
+        found = identify(self._volume, slot)
+        return found.kind != fmt.SEGMENT_FREE or not found.whole
 
     # Shrinking
 

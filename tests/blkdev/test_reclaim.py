@@ -188,6 +188,20 @@ def test_compact_gives_back_nearly_every_dead_byte_while_others_write_and_read()
     assert_sound(store)
 
 
+def test_a_log_whose_beginning_was_freed_is_found_by_the_durable_mark_of_its_free_slots():
+    """No header of the log was written since the commit, and there is no checkpoint: without the
+    mark the log seems to begin with a hole, and all of it would be dropped."""
+    store, device = new_store()
+    items = blocks(0, 300, SIZE_OF_BLOCK)
+    put(store, items)
+    store.delete_many(key for key, _ in items[:100])
+    store._compactor.free_some(CompactReport(), limit_bytes=1)
+    assert min(store._catalog.by_sequence) > 0, "the first segment of the log is gone"
+    killed = Store.open(copied(device))
+    assert contents(killed) == dict(items[100:])
+    assert_sound(killed)
+
+
 def test_writers_wait_for_one_record_at_a_time_while_a_segment_is_emptied(monkeypatch):
     """Counted: between two copies the lock is free, so nobody waits for a whole segment."""
     store, _ = new_store(64 * MIB, 512 << 10)
