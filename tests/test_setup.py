@@ -42,7 +42,7 @@ def pretend(tools: Path, name: str, script: str) -> None:
 def checkout(tmp_path: Path) -> Path:
     """What set-up reads of a checkout, without a .venv."""
     folder = tmp_path / "checkout"
-    for part in ("tools", "requirements"):
+    for part in ("tools", "requirements", "blkdev/native"):
         shutil.copytree(PROJECT / part, folder / part)
     shutil.copy(PROJECT / "pyproject.toml", folder)
     return folder
