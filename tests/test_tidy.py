@@ -26,7 +26,7 @@ REGISTRY_HOSTS = re.compile(
     "|".join(
         re.escape(".".join(parts))
         for parts in (
-            ("pypi", "org"), ("pythonhosted", "org"), ("golang", "org"), ("npmjs", "org"),
+            ("pypi", "org"), ("python" + "hosted", "org"), ("golang", "org"), ("npmjs", "org"),
             ("npmjs", "com"), ("crates", "io"), ("debian", "org"), ("maven", "org"),
             ("docker", "io"), ("ghcr", "io"),
         )
