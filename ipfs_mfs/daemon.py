@@ -30,7 +30,7 @@ from blkdev.errors import StoreError
 from fusefs.errors import FusefsError, MountBusy
 from fusefs.mount import Mount
 from fusefs.options import MountOptions
-from ipfs_mfs import __version__, api, owner
+from ipfs_mfs import __version__, api, interrupt, owner
 from ipfs_mfs.config import Config, load
 from ipfs_mfs.control import ControlServer
 from ipfs_mfs.errors import DaemonEnding, NotMounted, SecondMount
@@ -308,6 +308,9 @@ def _signals_to(descriptor: int) -> Iterator[None]:
         for number in _SIGNALS
     }
     try:
+        # With --foreground one may have come just before; it must not be raised in the midst of
+        # serving.
+        interrupt.check()
         yield
     finally:
         for number, handler in before.items():

@@ -5,19 +5,17 @@ The outermost edge: the only place of the program that catches `Exception`. Erro
 """
 
 import os
-import signal
 import sys
 
 import click
 
-from ipfs_mfs import exits
+from ipfs_mfs import exits, interrupt
 from ipfs_mfs.cli import Invocation, cli
 
 
 def main() -> None:
-    # `kill` cleans up as Ctrl-C does: temporary files go, the store is closed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:]))
+    interrupt.install()
+    interrupt.end(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from ipfs_mfs import interrupt
 from ipfs_mfs.sizes import duration_text, size_text
 
 FIRST_OUTPUT_S = 1.0
@@ -47,7 +48,9 @@ class Meter:
         self.set(self._done + amount)
 
     def set(self, done: int, total: int | None = None) -> None:
-        """`done` units of `total`, or of the total known so far."""
+        """`done` units of `total`, or of the total known so far. Raises a KeyboardInterrupt that
+        is due: between two reports, long work may never be where it can be raised."""
+        interrupt.check()
         self._done = done
         self._total = total or self._total
         if self._silent:

@@ -108,6 +108,19 @@ class World:
         self.started.append(process)
         return process
 
+    def interrupted(self, *arguments, delay_s, number=signal.SIGINT) -> int:
+        """Starts a command and ends it `delay_s` after it is ready for signals; its exit status."""
+        process = self.start(*arguments)
+        wait_until(lambda: process.poll() is not None or catches(process.pid, signal.SIGTERM))
+        time.sleep(delay_s)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        text = os.fsdecode(err)
+        assert process.returncode in (0, 1), (process.returncode, text)
+        assert "Traceback" not in text, text
+        assert process.returncode == 0 or text.splitlines()[-1].startswith("ipfs-mfs: "), text
+        return process.returncode
+
     def states(self) -> list[dict]:
         return [json.loads(path.read_text()) for path in self.runtime.glob("*.json")]
 
@@ -140,6 +153,14 @@ class World:
         for path in self.runtime.iterdir():
             path.unlink()
         self.runtime.rmdir()
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for a signal (proc(5), SigCgt)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def is_running(pid: int) -> bool:
