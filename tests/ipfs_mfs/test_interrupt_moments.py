@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import types
+from typing import Any
 
 import pytest
 
@@ -226,15 +227,12 @@ def test_frames_of_others_are_not_safe(name):
 
 
 def test_only_the_wait_of_a_condition_is_safe_in_its_module():
-    codes = [threading.Condition.__enter__.__code__, threading.Condition.notify.__code__]
-    space = {"__name__": "threading"}
-    for code in codes:
-        frame = types.SimpleNamespace(f_code=code, f_globals=space)
-        assert not interrupt._is_safe(frame)
-    waiting = types.SimpleNamespace(f_code=threading.Condition.wait.__code__, f_globals=space)
-    assert interrupt._is_safe(waiting)
+    assert not interrupt._is_safe(frame_in("threading", threading.Condition.__enter__))
+    assert not interrupt._is_safe(frame_in("threading", threading.Condition.notify))
+    assert interrupt._is_safe(frame_in("threading", threading.Condition.wait))
 
 
-def frame_in(name):
-    code = test_frames_of_this_package_are_safe.__code__
+def frame_in(name: str, function: Any = START.strip) -> Any:
+    """What a handler needs to see of a frame."""
+    code = getattr(function, "__code__", None)
     return types.SimpleNamespace(f_code=code, f_globals={"__name__": name})
