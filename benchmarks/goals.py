@@ -127,6 +127,15 @@ def _added(workload: str) -> Goal:
     )
 
 
+def _added_as_fast_as_hashed(workload: str) -> Goal:
+    return _least(
+        f"`{workload}`",
+        "SHA-256, one core",
+        0.7,
+        lambda of: of.of("add", workload, "ipfs-mfs") / of.of("add", workload, "limit: sha2-256"),
+    )
+
+
 def _verified(size: str, bound: float) -> Goal:
     def measure(of: Figures) -> float:
         workload = f"read {size}"
@@ -180,6 +189,8 @@ GOALS: tuple[Goal, ...] = (
     *_small("4 KiB"),
     _added("add 256 MiB"),
     _added("add 5,000 x 4 KiB"),
+    _added_as_fast_as_hashed("add 256 MiB"),
+    _added_as_fast_as_hashed("add 256 MiB, no SHA extensions"),
     _most(
         "single durable put",
         "one 4 KiB write and flush",

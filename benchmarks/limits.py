@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +30,33 @@ def sha256(size_bytes: int, total_bytes: int) -> Callable[[], float]:
         for _ in range(count):
             digest(data).digest()
         return count * size_bytes / 1e6
+
+    return run
+
+
+NO_SHA_EXTENSIONS = {"OPENSSL_ia32cap": ":~0x20000000", "OPENSSL_armcap": "0"}
+"""Environment in which OpenSSL hashes as on a core that has no instructions for it, as most small
+boards (OPENSSL_ia32cap(3), Arm's OPENSSL_armcap)."""
+
+
+def sha256_without_extensions(total_bytes: int) -> Callable[[], float]:
+    """MB of SHA-256 on one core, by a process that may not use the SHA extensions."""
+    code = (
+        "import hashlib, os; data = os.urandom(1 << 20); print(flush=True); input()\n"
+        f"for _ in range({total_bytes // MEBIBYTE}): hashlib.sha256(data).digest()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | NO_SHA_EXTENSIONS,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    def run() -> float:
+        process.communicate(b"\n")
+        return total_bytes / 1e6
 
     return run
 

@@ -199,7 +199,7 @@ def bars(found: dict[str, dict[str, Any]]) -> list[tuple[str, list[tuple[str, di
     stores = []
     for suite in ("blocks", "add"):
         for workload, group in grouped(found.get(suite, {"rows": []})["rows"]).items():
-            if not workload.startswith(("put", "add", "single")):
+            if not workload.startswith(("put", "add", "single")) or "no SHA" in workload:
                 continue
             medians = {
                 row["contestant"]: row["median"]

@@ -4,9 +4,10 @@ Entries are walked in byte order of their names. Events come as Kubo prints them
 its root is known, then the directories from the deepest up, the argument itself last. Blocks go to
 the sink in batches, always before the event that names the root above them.
 
-Bounds: one batch, the leaves under way in the hashing pool, one node per level of the file, and the
-entries of the directories on the current path. Leaves are hashed on a few threads, because hashing
-releases the interpreter lock; everything else, calls of the sink included, stays on the caller's.
+Bounds: two batches, the leaves under way in the hashing pool, one node per level of the file, and
+the entries of the directories on the current path. Leaves are hashed on a few threads, because
+hashing releases the interpreter lock, and full batches are stored on one, because writing does;
+everything else stays on the caller's. The sink is called by one thread at a time.
 """
 
 import os
@@ -31,7 +32,7 @@ from ipld.filedag import FileLink
 from ipld.profile import Profile
 from ipld.unixfs import Attributes
 
-_BATCH_SIZE_BYTES = 8 << 20
+_BATCH_SIZE_BYTES = 4 << 20
 _BATCH_BLOCKS = 1024
 _PROGRESS_STEP_BYTES = 4 << 20
 _HASHING_THREADS_MAX = 4
@@ -97,8 +98,10 @@ class Importer:
         self._put_many = put_many
         self._batch: list[Block] = []
         self._batch_size_bytes = 0
+        self._storing: Future[object] | None = None
         self._threads = min(_HASHING_THREADS_MAX, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
+        self._writer: ThreadPoolExecutor | None = None
 
     def add(
         self, paths: Sequence[str | bytes], stdin: BinaryIO | None = None
@@ -118,8 +121,9 @@ class Importer:
                     yield from directories
             self._flush()
         finally:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
+            for pool in (self._pool, self._writer):
+                if pool is not None:
+                    pool.shutdown(cancel_futures=True)
 
     def _add_wrapped(self, sources: list[_Source], stdin: BinaryIO | None) -> Iterator[Event]:
         entries: dict[bytes, Entry] = {}
@@ -302,9 +306,23 @@ class Importer:
         self._batch.append(block)
         self._batch_size_bytes += len(block.data)
         if self._batch_size_bytes >= _BATCH_SIZE_BYTES or len(self._batch) >= _BATCH_BLOCKS:
-            self._flush()
+            self._start_storing()
+
+    def _start_storing(self) -> None:
+        """Hand the batch to the thread that stores, when the one before is stored."""
+        self._wait_for_storing()
+        self._writer = self._writer or ThreadPoolExecutor(1, "ipfs-mfs-store")
+        self._storing = self._writer.submit(self._put_many, self._batch)
+        self._batch, self._batch_size_bytes = [], 0
+
+    def _wait_for_storing(self) -> None:
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            storing.result()
 
     def _flush(self) -> None:
+        """Returns when the sink has everything."""
+        self._wait_for_storing()
         if self._batch:
             self._put_many(self._batch)
             self._batch, self._batch_size_bytes = [], 0

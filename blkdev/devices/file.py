@@ -1,4 +1,4 @@
-"""Plain files and block devices: the only engine module that makes system calls.
+"""Plain files and block devices. With `direct.py` all that makes system calls in the engine.
 
 Invariants
 - Maps are PROT_READ: nothing is ever written through one, so a stray pointer cannot damage the
@@ -29,6 +29,7 @@ from pathlib import Path
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
+from blkdev.devices.direct import DirectWriter
 from blkdev.errors import DeviceBusy, DeviceReadOnly
 from blkdev.format import PAGE_SIZE_BYTES, BytesLike
 
@@ -38,9 +39,11 @@ _MADV_POPULATE_READ = 22
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
 _IOV_MAX = 1024
 _SYNC_FILE_RANGE_WRITE = 2
-_EAGER_WRITE_BYTES = 1 << 20
+_LARGE_WRITE_BYTES = 1 << 20
 """From this size on a write is started at once, so that the device works while the next one is
 being hashed, and the sync at the end finds little left to do."""
+_STREAM_BYTES = 16 << 20
+"""More than this since the last sync is a stream: its large writes go past the page cache."""
 _LOCK_TRIES = 6
 _LOCK_PAUSE_S = 0.05
 _WINDOW_SIZE_BYTES = (256 << 20) if sys.maxsize > 1 << 32 else (16 << 20)
@@ -125,11 +128,13 @@ class FileDevice:
         self._populated_bytes = 0
         self._faults_seen = self.fault_count
         self._can_populate = True
+        self._unsynced_bytes = 0
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if create_size_bytes is not None:
             flags |= os.O_CREAT
         self.descriptor: int | None = self._open(flags)
         self._descriptor = self.descriptor
+        self._direct = DirectWriter(self._descriptor)
         try:
             self._lock()
             self.size_bytes = self._prepare(create_size_bytes)
@@ -236,6 +241,16 @@ class FileDevice:
             return window
 
     def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
+        size_bytes = sum(map(len, buffers))
+        self._unsynced_bytes += size_bytes
+        if size_bytes >= _LARGE_WRITE_BYTES and self._unsynced_bytes > _STREAM_BYTES:
+            written = self._direct.write(offset, buffers)
+            if written == size_bytes:
+                return
+            offset, buffers = offset + written, [b"".join(buffers)[written:]]
+        self._write_cached(offset, buffers)
+
+    def _write_cached(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         for first in range(0, len(buffers), _IOV_MAX):
             batch = list(buffers[first : first + _IOV_MAX])
             total = sum(len(buffer) for buffer in batch)
@@ -243,12 +258,13 @@ class FileDevice:
             while written < total:
                 rest = b"".join(batch)[written:]
                 written += os.pwrite(self._descriptor, rest, offset + written)
-            if total >= _EAGER_WRITE_BYTES:
+            if total >= _LARGE_WRITE_BYTES:
                 # The result does not matter: what fails here fails again in `sync`, and says so.
                 _sync_file_range(self._descriptor, offset, total, _SYNC_FILE_RANGE_WRITE)
             offset += total
 
     def sync(self) -> None:
+        self._unsynced_bytes = 0
         os.fdatasync(self._descriptor)
 
     def discard(self, offset: int, length: int) -> None:
@@ -291,6 +307,7 @@ class FileDevice:
         # No lock: in a fork nobody might be left to release it.
         self._windows = OrderedDict()
         # Forgotten before it is closed: its number may be another file's at once.
+        self._direct.close()
         closing, self._descriptor, self.descriptor = self._descriptor, -1, None
         if closing >= 0:
             os.close(closing)
