@@ -5,6 +5,8 @@ import mmap
 import os
 import random
 import threading
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -140,8 +142,8 @@ def test_any_buffers_arrive_in_order(tmp_path_factory, sizes, kinds, seed):
     data = random.Random(seed).randbytes(sum(sizes))
     data += bytes(-len(data) % PAGE)
     cuts = [sum(sizes[:number]) for number in range(len(sizes))] + [len(data)]
-    pairs = zip(cuts, cuts[1:], strict=False)
-    buffers = [kind(data[a:b]) for kind, (a, b) in zip(kinds, pairs, strict=False)]
+    parts = [data[begin:end] for begin, end in pairwise(cuts)]
+    buffers = [kind(part) for kind, part in zip(kinds, parts, strict=False)]
     path = tmp_path_factory.getbasetemp() / "any"
     path.write_bytes(bytes(40 * MEBIBYTE))
     with path.open("rb+") as file:
@@ -243,13 +245,17 @@ def test_a_block_device_takes_direct_writes_beside_its_exclusive_open(tmp_path, 
 
 
 def test_nothing_of_the_writer_is_left_open(device):
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     stream(device)
     device.write(STREAM, [bytes(MEBIBYTE)])
-    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    assert open_descriptors() == before + 1
     device.close()
-    assert len(os.listdir("/proc/self/fd")) == len(before) - 1
+    assert open_descriptors() == before - 1
     device.close()
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_the_memory_is_whole_pages():
