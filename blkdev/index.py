@@ -5,18 +5,22 @@ Slots are 16 bytes; a shard is one array, which is its own image in a checkpoint
 
 Invariants
 - Fingerprints may collide; whoever looks up confirms with the key in the record's header.
+- A shard of a checkpoint may be put off until something is asked of it. It was not changed since,
+  because a change asks first; `count` and `size_bytes` count it all the same.
 - Not locked: the caller holds the store's state lock. (The C one changes as a whole under the
-  interpreter's lock, so `_native.Finder` may look without the other.)
+  interpreter's lock, so `_native.Finder` may look without the other.) Whoever has that one asks
+  `need` or `complete` before, so that nobody waits for the device under it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from typing import TYPE_CHECKING
 
 from blkdev.format import BytesLike
-from blkdev.shards import SHARD_COUNT
+from blkdev.shards import SHARD_COUNT, SHARD_SHIFT
 
 if TYPE_CHECKING:
     from blkdev.shards import Shards, fingerprint_of
@@ -35,9 +39,35 @@ _SLOT = Struct("<QQ")
 
 
 class Index(Shards):
-    """All shards of one store."""
+    """All shards of one store. `source` loads one that was put off, `was_damaged` says that it had
+    to take one from the log.
+    """
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        super().__init__()
+        self._fetch_lock = threading.Lock()
+        self.source: Callable[[Index, int], None] | None = None
+        self.was_damaged = False
+
+    def fetch(self, number: int) -> None:
+        """Load a shard that was put off. Raises StoreDamaged, NewerFormat."""
+        with self._fetch_lock:
+            if self.source is not None and not self.is_there(number):
+                self.source(self, number)
+
+    def need(self, fingerprint: int) -> None:
+        """Have in memory what there is to know of it. Raises as `fetch`."""
+        if not self.is_there(fingerprint >> SHARD_SHIFT):
+            self.fetch(fingerprint >> SHARD_SHIFT)
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are put off."""
+        return [number for number in range(SHARD_COUNT) if not self.is_there(number)]
+
+    def complete(self) -> None:
+        """Have all of it in memory. Raises as `fetch`."""
+        for number in self.missing():
+            self.fetch(number)
 
     def entries(self) -> Iterator[tuple[int, int]]:
         """All (fingerprint, location), one shard's copy at a time."""
