@@ -34,7 +34,7 @@ from blkdev.errors import StoreDamaged, StoreError
 from blkdev.index import Index
 from blkdev.log import DATA, Log
 from blkdev.segment import Volume
-from blkdev.shards import slot_count
+from blkdev.pure.shards import slot_count
 
 _SHARD = Struct("<II")
 _SLOT = Struct("<I")
@@ -293,14 +293,15 @@ class _Cursor:
             yield layout.unpack(self.take(layout.size_bytes))
 
 
-def _decode(head: fmt.Row, slots: tuple[int, ...], rest: memoryview) -> Loaded:
+def _decode(head: fmt.Row, taken: tuple[int, ...], rest: memoryview) -> Loaded:
     catalog, body = Catalog(), _Cursor(rest)
-    for row in body.rows(fmt.CHECKPOINT_SEGMENT, head.segments):
-        segment = catalog.open_segment(row.slot, row.sequence, row.end)
-        segment.live_bytes = row.live_bytes
-        segment.sealed = bool(row.flags & _FLAG_SEALED)
-        segment.copied = bool(row.flags & _FLAG_COPIED)
-        catalog.live_bytes += row.live_bytes
+    rows = body.take(head.segments * fmt.CHECKPOINT_SEGMENT.size_bytes)
+    for slot, flags, sequence, end, live_bytes in fmt.CHECKPOINT_SEGMENT.struct.iter_unpack(rows):
+        segment = catalog.open_segment(slot, sequence, end)
+        segment.live_bytes = live_bytes
+        segment.sealed = bool(flags & _FLAG_SEALED)
+        segment.copied = bool(flags & _FLAG_COPIED)
+        catalog.live_bytes += live_bytes
     for counted in body.rows(fmt.CHECKPOINT_TOMBSTONES, head.tombstones):
         catalog.tombstones.setdefault(counted.target, {})[counted.holder] = counted.tombstones
     for named in body.rows(fmt.CHECKPOINT_NAME, head.names):
@@ -314,7 +315,7 @@ def _decode(head: fmt.Row, slots: tuple[int, ...], rest: memoryview) -> Loaded:
         catalog.journal_record_count += len(records)
     entries = array("Q")
     entries.frombytes(body.take(head.tail_entries * _ENTRY_SIZE_BYTES))
-    return Loaded(head, catalog, slots, entries)
+    return Loaded(head, catalog, taken, entries)
 
 
 def _pieces(parts: Iterable[fmt.BytesLike], size_bytes: int) -> Iterator[bytes]:

@@ -1,15 +1,15 @@
 """Hash index: fingerprint of a key -> locations of its records, in C where that was built.
 
 Slots are 16 bytes; a shard is one array, which is its own image in a checkpoint. How it works:
-`shards.py`, whose arrays those of `native/index.c` equal slot for slot.
+`pure/shards.py`, whose arrays those of `native/index.c` equal slot for slot.
 
 Invariants
 - Fingerprints may collide; whoever looks up confirms with the key in the record's header.
 - A shard of a checkpoint may be put off until something is asked of it. It was not changed since,
   because a change asks first; `count` and `size_bytes` count it all the same.
 - Not locked: the caller holds the store's state lock. (The C one changes as a whole under the
-  interpreter's lock, so `_native.Finder` may look without the other.) Whoever has that one asks
-  `need` or `complete` before, so that nobody waits for the device under it.
+  interpreter's lock, so `_native.Finder` may look without the other.) Whoever has that one
+  calls `fetch` or `complete` before, so that nobody waits for the device under it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from blkdev.format import BytesLike
-from blkdev.shards import SHARD_COUNT, SHARD_SHIFT
+from blkdev.pure.shards import SHARD_COUNT
 
 if TYPE_CHECKING:
-    from blkdev.shards import Shards, fingerprint_of
+    from blkdev.pure.shards import Shards, fingerprint_of
 else:
     try:
         from blkdev._native import Index as Shards
         from blkdev._native import fingerprint_of
     except ImportError:
-        from blkdev.shards import Shards, fingerprint_of
+        from blkdev.pure.shards import Shards, fingerprint_of
 
 __all__ = ["Image", "Index", "fingerprint_of"]
 
@@ -54,11 +54,6 @@ class Index(Shards):
         with self._fetch_lock:
             if self.source is not None and not self.is_there(number):
                 self.source(self, number)
-
-    def need(self, fingerprint: int) -> None:
-        """Have in memory what there is to know of it. Raises as `fetch`."""
-        if not self.is_there(fingerprint >> SHARD_SHIFT):
-            self.fetch(fingerprint >> SHARD_SHIFT)
 
     def missing(self) -> list[int]:
         """Numbers of the shards that are put off."""

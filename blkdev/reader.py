@@ -21,6 +21,7 @@ from blkdev.catalog import Catalog
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.index import fingerprint_of
 from blkdev.log import Log
+from blkdev.pure.shards import SHARD_SHIFT
 from blkdev.segment import Volume, refuse_newer
 
 _READ_SIZE_MAX_BYTES = 64 << 10
@@ -237,6 +238,7 @@ class Reader:
         rotten_too: bool = False,
     ) -> T | None:
         """What `read` makes of the key's record; `rotten_too` is for who needs its header only."""
+        self._check_open()
         fingerprint = self._fingerprint(key)
         log = self._log
         while True:
@@ -273,7 +275,9 @@ class Reader:
     def _fingerprint(self, key: bytes) -> int:
         """The key's, when what the index knows of it is in memory."""
         fingerprint = fingerprint_of(key, self._volume.index_salt)
-        self._have(partial(self._index.need, fingerprint))
+        shard = fingerprint >> SHARD_SHIFT
+        if not self._index.is_there(shard):
+            self._have(partial(self._index.fetch, shard))
         return fingerprint
 
     def _have(self, load: Callable[[], None]) -> None:

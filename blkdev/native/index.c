@@ -1,4 +1,4 @@
-/* The index: shards of sorted open addressing. How it works: blkdev/shards.py. */
+/* The index: shards of sorted open addressing. How it works: blkdev/pure/shards.py. */
 #include "native.h"
 
 static Slot *empty_slots(Py_ssize_t count)

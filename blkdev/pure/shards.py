@@ -1,6 +1,6 @@
 """The index's tables in Python: fingerprint of a key -> location of its record, 16 bytes a slot.
 
-Twin of `native/index.c`: the same entries give the same slots.
+Twin of `../native/index.c`: the same entries give the same slots.
 
 Each shard is one array of sorted open addressing: a slot's home rises with its fingerprint, an
 entry is never left of its home, and entries lie in ascending order with gaps. So a miss stops at
