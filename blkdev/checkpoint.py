@@ -33,8 +33,8 @@ from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.errors import StoreDamaged, StoreError
 from blkdev.index import Index
 from blkdev.log import DATA, Log
-from blkdev.segment import Volume
 from blkdev.pure.shards import slot_count
+from blkdev.segment import Volume
 
 _SHARD = Struct("<II")
 _SLOT = Struct("<I")
