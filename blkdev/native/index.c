@@ -252,15 +252,16 @@ static PyObject *index_load(Index *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "nnny*", &number, &homes, &used, &image))
         return NULL;
     Slot *slots = NULL;
-    Py_ssize_t size = is_shard(number, homes, used) ? slot_count(homes) * sizeof(Slot) : -1;
-    if (size < 0)
-        ; /* told already */
-    else if (size != image.len || load_u64((const uint8_t *)image.buf + size - sizeof(Slot)) != EMPTY)
-        PyErr_SetString(PyExc_ValueError, "not the image of a shard");
-    else if ((slots = PyMem_RawMalloc(size)) == NULL)
-        PyErr_NoMemory();
+    if (is_shard(number, homes, used)) {
+        Py_ssize_t size = slot_count(homes) * (Py_ssize_t)sizeof(Slot);
+        const uint8_t *last = (const uint8_t *)image.buf + size - sizeof(Slot);
+        if (size != image.len || load_u64(last) != EMPTY)
+            PyErr_SetString(PyExc_ValueError, "not the image of a shard");
+        else if ((slots = PyMem_RawMalloc(size)) == NULL)
+            PyErr_NoMemory();
+    }
     if (slots != NULL) {
-        memcpy(slots, image.buf, size);
+        memcpy(slots, image.buf, image.len);
         set_shard(self, number, (Shard){slots, homes, used});
     }
     PyBuffer_Release(&image);

@@ -73,7 +73,7 @@ def missing(store: Store) -> list[int]:
 def stored(store: Store) -> _Stored:
     source = store._catalog.index.source
     assert source is not None
-    return source.__self__  # type: ignore[attr-defined, no-any-return]  # a bound method
+    return source.__self__
 
 
 def shard_of(store: Store, key: bytes) -> int:
