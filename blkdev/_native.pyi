@@ -1,4 +1,7 @@
-"""Types of the C helper. `blkdev/index.py`, `log.py` and `reader.py` say what each part does."""
+"""Types of the C helper. `blkdev/index.py`, `log.py`, `reader.py`, `segment.py` and
+`recover.py` say what each part does."""
+
+from array import array
 
 from blkdev.format import BytesLike
 
@@ -29,6 +32,23 @@ def stage(
 ) -> tuple[int, bytes, int, int]:
     """(next item, summary entries, checksum, bytes staged)."""
 
+def scan(
+    group: BytesLike,
+    size_bytes: int,
+    slot: int,
+    offset: int,
+    record_count: int,
+    records_checksum: int,
+    salt: int,
+    seed: int,
+    verify_values: bool,
+    /,
+) -> bytes | None:
+    """Summary entries of a group that is whole, None when Python has to look."""
+
+def enter(index: object, entries: array[int], at: int, slot: int, /) -> tuple[int, int]:
+    """(number of the first entry from `at` on that is not plain, bytes of those before it)."""
+
 class Index:
     count: int
     size_bytes: int
@@ -38,6 +58,8 @@ class Index:
     def add(self, fingerprint: int, location: int, /) -> None: ...
     def replace(self, fingerprint: int, old: int, new: int, /) -> None: ...
     def remove(self, fingerprint: int, location: int, /) -> bool: ...
+    def is_there(self, number: int, /) -> bool: ...
+    def put_off(self, number: int, homes: int, used: int, /) -> None: ...
     def shard(self, number: int, /) -> tuple[int, int, bytes]: ...
     def load(self, number: int, homes: int, used: int, slots: BytesLike, /) -> None: ...
 

@@ -1,13 +1,19 @@
 """A snapshot of the catalog on the device, so that opening need not read the whole log.
 
     stream := head, slot number of each segment used (u32), body
-    body := shard (homes u32, used u32)*, index slots, log segments, tombstone counts,
-            names, journal streams, summary entries of the segment that was being filled
+    body := shard (homes u32, used u32)*, index slots, rest
+    rest := log segments, tombstone counts, names, journal streams, summary entries of the segment
+            that was being filled, checksum of each shard's slots (u32), trailer
 
 The stream fills the segments it names, in order, each after its header page.
 
+Opening a store that was closed reads and verifies all but the index slots, which are nearly all of
+it; each shard is read and verified when it is first asked for.
+
 Invariants
-- It is only a shortcut: a missing or damaged checkpoint costs time, never data.
+- It is only a shortcut: a missing or damaged checkpoint costs time, never data. A shard that is
+  found damaged later is taken from the log: nothing that concerns it was logged since.
+- The segments of a checkpoint stay as they are until all shards of it are in memory.
 - The superblock names at most one, whose segments are freed only after it names another or none.
 - It names only log segments that are in use; before one of those is freed, it is dropped.
 """
@@ -15,8 +21,7 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct, error
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -25,19 +30,28 @@ from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.care.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
+from blkdev.errors import StoreDamaged, StoreError
 from blkdev.index import Index
 from blkdev.log import DATA, Log
+from blkdev.pure.shards import slot_count
 from blkdev.segment import Volume
-from blkdev.shards import slot_count
 
 _SHARD = Struct("<II")
 _SLOT = Struct("<I")
 _PAIR = Struct("<QQ")
+_SUM = Struct("<I")
+_ENTRY_SIZE_BYTES = fmt.SUMMARY_ENTRY.size_bytes
 _FLAG_SEALED = 1
 _FLAG_COPIED = 2
 _INTERVAL_MIN_BYTES = 64 << 20
 _INTERVAL_RATIO = 32
 """Log bytes per checkpoint byte: checkpoints add at most about 3 % to what is written."""
+_LOADED_WHOLE_MAX_BYTES = 4 << 20
+"""A smaller checkpoint is read at once: that takes a few milliseconds."""
+
+FromLog = Callable[[int], Index]
+"""The index that the log gives, in which everything up to this group counts as durable. Raises
+StoreDamaged where not all of the log can be read, NewerFormat."""
 
 
 class Loaded(NamedTuple):
@@ -55,11 +69,42 @@ def slots_needed(volume: Volume, body_size_bytes: int) -> int:
     return -(-(fmt.CHECKPOINT_HEAD.size_bytes + body_size_bytes) // per_segment)
 
 
-def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, list[bytes]]:
-    """The body in parts, and a head that counts what is in it."""
+class _Parts(NamedTuple):
+    """A checkpoint's body: sizes of the shards, their slots, and the rest without its end."""
+
+    sizes: bytes
+    shards: list[bytes]
+    rest: bytes
+
+    def sealed(self, head: fmt.Row, listed: bytes, seed: int) -> list[bytes]:
+        """The whole stream, with all checksums."""
+        sums = array("I", map(crc32, self.shards)).tobytes()
+        rest = self.rest + sums
+        rest_checksum = _rest_checksum(head, listed + self.sizes, rest)
+        trailer = fmt.CHECKPOINT_TRAILER.zero()._replace(rest_checksum=rest_checksum)
+        body = [self.sizes, *self.shards, rest, fmt.CHECKPOINT_TRAILER.seal(trailer, seed)]
+        # Who knows no trailer checks it all at once.
+        checksum = crc32(listed)
+        for part in body:
+            checksum = crc32(part, checksum)
+        head = head._replace(body_checksum=checksum)
+        return [fmt.CHECKPOINT_HEAD.seal(head, seed), listed, *body]
+
+
+def _rest_checksum(head: fmt.Row, front: bytes, rest: fmt.BytesLike) -> int:
+    """Of everything but the slots of the index: the head without its checksums, what lies between
+    it and the slots, and what follows them up to the trailer.
+    """
+    bare = head._replace(magic=b"", checksum=0, body_checksum=0)
+    return crc32(rest, crc32(front, crc32(fmt.CHECKPOINT_HEAD.pack(bare))))
+
+
+def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, _Parts]:
+    """A head that counts what is in the body, and the body."""
     image = catalog.index.image()
-    body = [_SHARD.pack(homes, used) for homes, used, _ in image]
-    body += [bytes(slots) for _, _, slots in image]
+    sizes = b"".join(_SHARD.pack(homes, used) for homes, used, _ in image)
+    shards = [bytes(slots) for _, _, slots in image]
+    body: list[bytes] = []
     for segment in catalog.segments.values():
         flags = _FLAG_SEALED * segment.sealed | _FLAG_COPIED * segment.copied
         row = (segment.slot, flags, segment.sequence, segment.end, segment.live_bytes)
@@ -77,9 +122,10 @@ def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, list[bytes]
         trim = (stream.trimmed_to, stream.trim_sequence, stream.trim_location)
         body.append(fmt.CHECKPOINT_STREAM.struct.pack(number, *trim, len(stream.records)))
         body += [_PAIR.pack(*pair) for pair in stream.records.items()]
-    body.append(entries.tobytes())
+    parts = _Parts(sizes, shards, b"".join((*body, entries.tobytes())))
+    end_size = len(shards) * _SUM.size + fmt.CHECKPOINT_TRAILER.size_bytes
     head = fmt.CHECKPOINT_HEAD.zero()._replace(
-        body_size_bytes=sum(map(len, body)),
+        body_size_bytes=len(sizes) + sum(map(len, shards)) + len(parts.rest) + end_size,
         shard_count=len(image),
         tail_entries=len(entries) >> 1,
         keys=catalog.index.count,
@@ -88,11 +134,13 @@ def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, list[bytes]
         names=len(catalog.names),
         streams=len(catalog.streams),
     )
-    return head, body
+    return head, parts
 
 
-def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
-    """The checkpoint that starts in `slot`, or None when it is not there or damaged."""
+def load(volume: Volume, slot: int, sequence: int, from_log: FromLog | None) -> Loaded | None:
+    """The checkpoint that starts in `slot`, or None when it is not there or damaged. With
+    `from_log`, shards of a large index are put off.
+    """
     geometry, page, seed = volume.geometry, fmt.PAGE_SIZE_BYTES, volume.seed
     if slot >= geometry.segment_count:
         return None
@@ -111,74 +159,149 @@ def load(volume: Volume, slot: int, sequence: int) -> Loaded | None:
     slots = tuple(number for (number,) in _SLOT.iter_unpack(listed))
     if not slots or max(slots) >= geometry.segment_count:
         return None
-    # Views, because with millions of keys it is as large as the index itself.
-    faults = volume.device.fault_count
-    sizes = [min(room, length - number * room) for number in range(len(slots))]
+    is_small = length < _LOADED_WHOLE_MAX_BYTES
     try:
-        parts = [volume.view(at, page, size) for at, size in zip(slots, sizes, strict=True)]
-    except OSError:
+        stored = _Stored(volume, head, slots, None if is_small else from_log)
+        loaded = _decode(head, slots, stored.without_slots(length))
+        stored.put_off(loaded.catalog.index)
+    except (OSError, ValueError, IndexError, error):
+        # Damaged; or whole, and yet nonsense: somebody made it. The log knows better.
         return None
-    body = _Cursor(parts)
-    body.take(head_size)
-    if body.checksum() != head.body_checksum:
-        return None
-    body.take(listed_size)
-    try:
-        loaded = _decode(head, slots, body)
-    except (ValueError, IndexError, error):
-        # Whole, and yet nonsense: somebody made it. The log knows better.
-        return None
-    return loaded if volume.device.fault_count == faults else None
+    return loaded
+
+
+class _Shard(NamedTuple):
+    """Where a shard's slots lie in the stream, and its size."""
+
+    at: int
+    size_bytes: int
+    homes: int
+    used: int
+
+
+class _Stored:
+    """A checkpoint on the device, whose shards are loaded one by one."""
+
+    def __init__(
+        self, volume: Volume, head: fmt.Row, slots: tuple[int, ...], from_log: FromLog | None
+    ) -> None:
+        self._volume = volume
+        self._head = head
+        self._slots = slots
+        self._from_log = from_log
+        self._shards: list[_Shard] = []
+        self._sums = array("I")
+
+    def without_slots(self, length: int) -> memoryview:
+        """What follows the slots in a stream of that length, verified together with what precedes
+        them. Raises OSError, ValueError.
+        """
+        head, seed = self._head, self._volume.seed
+        begin, listed_size = fmt.CHECKPOINT_HEAD.size_bytes, head.slot_count * _SLOT.size
+        front = self._read(begin, listed_size + head.shard_count * _SHARD.size)
+        at = begin + len(front)
+        for homes, used in _SHARD.iter_unpack(front[listed_size:]):
+            self._shards.append(_Shard(at, slot_count(homes) * _ENTRY_SIZE_BYTES, homes, used))
+            at += self._shards[-1].size_bytes
+        if at > length:
+            raise ValueError("larger than its stream")
+        rest = memoryview(self._read(at, length - at))
+        trailer = fmt.CHECKPOINT_TRAILER.open(rest[-fmt.CHECKPOINT_TRAILER.size_bytes :], 0, seed)
+        if trailer is None:
+            self._verify_all(front, rest)
+            return rest
+        rest = rest[: -fmt.CHECKPOINT_TRAILER.size_bytes]
+        self._sums.frombytes(rest[len(rest) - head.shard_count * _SUM.size :])
+        fits = len(self._sums) == len(self._shards)
+        if not fits or _rest_checksum(head, front, rest) != trailer.rest_checksum:
+            raise ValueError("damaged")
+        return rest
+
+    def _verify_all(self, front: bytes, rest: memoryview) -> None:
+        """For a checkpoint of a program that wrote no trailer, or whose trailer is damaged."""
+        checksum = crc32(front)
+        for shard in self._shards:
+            slots = self._read(shard.at, shard.size_bytes)
+            checksum = crc32(slots, checksum)
+            self._sums.append(crc32(slots))
+        if crc32(rest, checksum) != self._head.body_checksum:
+            raise ValueError("damaged")
+
+    def _read(self, at: int, size_bytes: int) -> bytes:
+        """Bytes of the stream. Raises OSError."""
+        room = self._volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
+        parts: list[bytes] = []
+        while size_bytes:
+            number, skip = divmod(at, room)
+            wanted = min(size_bytes, room - skip)
+            parts.append(self._volume.read(self._slots[number], fmt.PAGE_SIZE_BYTES + skip, wanted))
+            at, size_bytes = at + wanted, size_bytes - wanted
+        return b"".join(parts)
+
+    def put_off(self, index: Index) -> None:
+        """Leave the shards to the first who asks for them, where the log can stand in for them.
+        Raises OSError, ValueError.
+        """
+        for number, shard in enumerate(self._shards):
+            index.put_off(number, shard.homes, shard.used)
+        index.source = self._fetch
+        if self._from_log is None:
+            index.complete()
+
+    def _fetch(self, index: Index, number: int) -> None:
+        at, size_bytes, homes, used = self._shards[number]
+        try:
+            slots = self._read(at, size_bytes)
+            if crc32(slots) == self._sums[number]:
+                index.load(number, homes, used, slots)
+                return
+        except (OSError, ValueError):
+            if self._from_log is None:
+                raise
+        self._fetch_from_log(index)
+
+    def _fetch_from_log(self, index: Index) -> None:
+        """All shards that are put off, if the log has as many entries of each."""
+        if self._from_log is None:
+            raise ValueError("damaged")
+        index.was_damaged = True
+        missing = index.missing()
+        found = self._from_log(self._head.group)
+        if any(found.shard(number)[1] != self._shards[number].used for number in missing):
+            raise StoreDamaged(
+                f"{self._volume.device.name}: part of the index is damaged and so is the log (open "
+                "the store again, which reads all of it; check says what is hit)"
+            )
+        for number in missing:
+            index.load(number, *found.shard(number))
 
 
 class _Cursor:
-    """Takes a stream apart from front to back; what crosses parts is joined."""
+    """Takes bytes apart from front to back."""
 
-    def __init__(self, parts: list[memoryview]) -> None:
-        self._left = deque(parts)
-
-    def checksum(self) -> int:
-        """Of all that is left."""
-        checksum = 0
-        for part in self._left:
-            checksum = crc32(part, checksum)
-        return checksum
+    def __init__(self, left: memoryview) -> None:
+        self._left = left
 
     def take(self, size_bytes: int) -> memoryview:
         """As many bytes, fewer only at the end."""
-        taken: list[memoryview] = []
-        while size_bytes and self._left:
-            part = self._left.popleft()
-            taken.append(part[:size_bytes])
-            if len(part) > size_bytes:
-                self._left.appendleft(part[size_bytes:])
-            size_bytes -= len(taken[-1])
-        return taken[0] if len(taken) == 1 else memoryview(b"".join(taken))
+        taken, self._left = self._left[:size_bytes], self._left[size_bytes:]
+        return taken
 
     def rows(self, layout: fmt.Layout, count: int) -> Iterator[fmt.Row]:
         """One by one, so that what follows a row can be taken before the next."""
         for _ in range(count):
             yield layout.unpack(self.take(layout.size_bytes))
 
-    def slots(self, count: int) -> array[int]:
-        taken = array("Q")
-        taken.frombytes(self.take(count * fmt.SUMMARY_ENTRY.size_bytes))
-        return taken
 
-
-def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
-    catalog = Catalog()
-    shards = list(_SHARD.iter_unpack(body.take(head.shard_count * _SHARD.size)))
-    catalog.index = Index.from_image(
-        (homes, used, body.take(slot_count(homes) * fmt.SUMMARY_ENTRY.size_bytes))
-        for homes, used in shards
-    )
-    for row in body.rows(fmt.CHECKPOINT_SEGMENT, head.segments):
-        segment = catalog.open_segment(row.slot, row.sequence, row.end)
-        segment.live_bytes = row.live_bytes
-        segment.sealed = bool(row.flags & _FLAG_SEALED)
-        segment.copied = bool(row.flags & _FLAG_COPIED)
-        catalog.live_bytes += row.live_bytes
+def _decode(head: fmt.Row, taken: tuple[int, ...], rest: memoryview) -> Loaded:
+    catalog, body = Catalog(), _Cursor(rest)
+    rows = body.take(head.segments * fmt.CHECKPOINT_SEGMENT.size_bytes)
+    for slot, flags, sequence, end, live_bytes in fmt.CHECKPOINT_SEGMENT.struct.iter_unpack(rows):
+        segment = catalog.open_segment(slot, sequence, end)
+        segment.live_bytes = live_bytes
+        segment.sealed = bool(flags & _FLAG_SEALED)
+        segment.copied = bool(flags & _FLAG_COPIED)
+        catalog.live_bytes += live_bytes
     for counted in body.rows(fmt.CHECKPOINT_TOMBSTONES, head.tombstones):
         catalog.tombstones.setdefault(counted.target, {})[counted.holder] = counted.tombstones
     for named in body.rows(fmt.CHECKPOINT_NAME, head.names):
@@ -190,7 +313,9 @@ def _decode(head: fmt.Row, slots: tuple[int, ...], body: _Cursor) -> Loaded:
         trim = (journal.trimmed_to, journal.trim_sequence, journal.trim_location)
         catalog.streams[journal.stream] = Stream(records, *trim)
         catalog.journal_record_count += len(records)
-    return Loaded(head, catalog, slots, body.slots(head.tail_entries))
+    entries = array("Q")
+    entries.frombytes(body.take(head.tail_entries * _ENTRY_SIZE_BYTES))
+    return Loaded(head, catalog, taken, entries)
 
 
 def _pieces(parts: Iterable[fmt.BytesLike], size_bytes: int) -> Iterator[bytes]:
@@ -249,8 +374,11 @@ class Checkpointer:
         return len(self._catalog.free) > slots_needed(self._volume, size_bytes) + DATA
 
     def is_current(self) -> bool:
-        """Whether nothing was logged since the checkpoint that the superblock names."""
-        return bool(self._slots) and self._log.written_bytes == self._log_bytes_then
+        """Whether nothing was logged since the checkpoint that the superblock names, and nothing
+        of that was found damaged.
+        """
+        unchanged = self._log.written_bytes == self._log_bytes_then
+        return bool(self._slots) and unchanged and not self._catalog.index.was_damaged
 
     def update_superblock(self, **changes: Any) -> None:
         """Rewrite all copies with these fields changed, durably. Raises StoreReadOnly."""
@@ -259,11 +387,17 @@ class Checkpointer:
         self._block = self._log.guarded(lambda: superblock.store(self._volume.device, changed))
 
     def write(self) -> bool:
-        """Replace the checkpoint; False when too little space is free for it."""
+        """Replace the checkpoint; False when too little space is free for it, or part of the
+        index cannot be had.
+        """
         log, catalog, volume = self._log, self._catalog, self._volume
+        try:
+            catalog.index.complete()
+        except StoreError:
+            return False
         with log.write_lock:
             log.write_out()
-            head, body = self._snapshot()
+            head, parts = self._snapshot()
             needed = slots_needed(volume, head.body_size_bytes)
             if not log.secure_slots(needed + DATA):
                 return False
@@ -272,23 +406,20 @@ class Checkpointer:
                 log.reuse_count += 1
             sequence = log.take_segment_sequence()
         listed = b"".join(_SLOT.pack(slot) for slot in slots)
-        checksum = crc32(listed)
-        for part in body:
-            checksum = crc32(part, checksum)
-        head = head._replace(slot_count=needed, body_checksum=checksum)
-        stream: list[fmt.BytesLike] = [fmt.CHECKPOINT_HEAD.seal(head, volume.seed), listed, *body]
+        stream = parts.sealed(head._replace(slot_count=needed), listed, volume.seed)
         room = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
         for slot, piece in zip(slots, _pieces(stream, room), strict=True):
             padded = piece.ljust(fmt.aligned(len(piece)), b"\0")
             log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [padded])
         log.sync()
         self._point_at(slots, sequence)
+        catalog.index.was_damaged = False
         self._log_bytes_then = log.written_bytes
         return True
 
-    def _snapshot(self) -> tuple[fmt.Row, list[bytes]]:
+    def _snapshot(self) -> tuple[fmt.Row, _Parts]:
         log, active = self._log, self._log.active
-        head, body = _encode(self._catalog, log.entries if active else array("Q"))
+        head, parts = _encode(self._catalog, log.entries if active else array("Q"))
         head = head._replace(
             group=log.written_group,
             next_sequence=log.next_sequence,
@@ -296,13 +427,16 @@ class Checkpointer:
         )
         if active is not None:
             head = head._replace(tail_sequence=active.sequence, tail_end=active.end)
-        return head, body
+        return head, parts
 
     def drop(self) -> None:
         """Make the store do without a checkpoint, durably. The next one is due when it was: a
         store that frees segments all the time would else write one for each of them.
+
+        Raises as `Index.fetch`, and then nothing was done.
         """
         if self._slots:
+            self._catalog.index.complete()
             self._point_at([], 0)
 
     def _point_at(self, slots: list[int], sequence: int) -> None:

@@ -136,6 +136,9 @@ class Compactor:
         limits see `compact` and `_choose`.
         """
         victims = self._choose(limit_bytes, beyond)
+        if victims:
+            # Tombstones that are copied may be of any shard, and a copy must not end half-way.
+            self._catalog.index.complete()
         done = 0
         for victim in victims:
             try:

@@ -50,6 +50,7 @@ SUPERBLOCK_MAGIC: Final = b"\x89blkdev\n"
 SEGMENT_MAGIC: Final = b"\x89blkseg\n"
 FOOTER_MAGIC: Final = b"\x89blkend\n"
 CHECKPOINT_MAGIC: Final = b"\x89blkidx\n"
+TRAILER_MAGIC: Final = b"\x89blksum\n"
 GROUP_MAGIC: Final = b"\x89grp"
 
 SEGMENT_LOG: Final = 1
@@ -226,10 +227,16 @@ CHECKPOINT_STREAM: Final = Layout(
     "Q stream, q trimmed_to, q trim_sequence, Q trim_location, I record_count",
 )  # fmt: skip
 """One journal stream; its records follow as pairs (sequence, location)."""
+
+CHECKPOINT_TRAILER: Final = CheckedLayout(
+    "CheckpointTrailer", 16, TRAILER_MAGIC, "8s magic, I checksum, I rest_checksum"
+)
+"""End of a checkpoint's body; before it lies the CRC-32 of each shard's slots (u32)."""
+
 LAYOUTS: Final[tuple[Layout, ...]] = (
     SUPERBLOCK, SEGMENT_HEADER, SEGMENT_FOOTER, GROUP_HEADER, RECORD_HEADER, SUMMARY_ENTRY,
     TOMBSTONE, CHECKPOINT_HEAD, CHECKPOINT_SEGMENT, CHECKPOINT_TOMBSTONES, CHECKPOINT_NAME,
-    CHECKPOINT_STREAM,
+    CHECKPOINT_STREAM, CHECKPOINT_TRAILER,
 )  # fmt: skip
 
 RECORD_SIZE_MAX_BYTES: Final = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from blkdev.catalog import Catalog
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.index import fingerprint_of
 from blkdev.log import Log
+from blkdev.pure.shards import SHARD_SHIFT
 from blkdev.segment import Volume, refuse_newer
 
 _READ_SIZE_MAX_BYTES = 64 << 10
@@ -124,7 +126,7 @@ class Reader:
         """The short way to the key's record. It knows nothing of damage that was found before."""
         damaged = self._catalog.damaged
         if damaged and self._finder is not None:
-            fingerprint = fingerprint_of(key, self._volume.index_salt)
+            fingerprint = self._fingerprint(key)
             if not damaged.isdisjoint(self._index.locations(fingerprint)):
                 return None
         return self._finder
@@ -132,6 +134,7 @@ class Reader:
     def keys(self) -> Iterator[bytes]:
         """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
         by_slot: dict[int, array[int]] = {}
+        self._have(self._index.complete)
         with self._log.write_lock, self._log.state_lock:
             self._check_open()
             for entry in self._index.entries():
@@ -236,7 +239,7 @@ class Reader:
     ) -> T | None:
         """What `read` makes of the key's record; `rotten_too` is for who needs its header only."""
         self._check_open()
-        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        fingerprint = self._fingerprint(key)
         log = self._log
         while True:
             with log.state_lock:
@@ -268,6 +271,24 @@ class Reader:
                     self._catalog.damaged.update(rotten)
                 raise damage
             return found
+
+    def _fingerprint(self, key: bytes) -> int:
+        """The key's, when what the index knows of it is in memory."""
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        shard = fingerprint >> SHARD_SHIFT
+        if not self._index.is_there(shard):
+            self._have(partial(self._index.fetch, shard))
+        return fingerprint
+
+    def _have(self, load: Callable[[], None]) -> None:
+        """Load part of the index, before a lock is taken. Raises StoreClosed, also when the device
+        was closed meanwhile, StoreDamaged, NewerFormat.
+        """
+        self._check_open()
+        try:
+            load()
+        finally:
+            self._check_open()
 
     def _found_at(self, location: int, key: bytes, fingerprint: int) -> Found | None:
         staged = self._log.staged.get(location)

@@ -17,7 +17,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from blkdev import format as fmt
 from blkdev.care.bad_slots import bad_slots
@@ -25,6 +26,7 @@ from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
 from blkdev.errors import StoreDamaged
+from blkdev.index import Index
 from blkdev.log import Tail
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
@@ -32,10 +34,21 @@ from blkdev.segment import (
     Record,
     Volume,
     identify,
-    read_group,
+    read_entries,
     read_record,
     read_summary,
 )
+
+if TYPE_CHECKING:
+    from blkdev._native import enter as enter_plain
+else:
+    try:
+        from blkdev._native import enter as enter_plain
+    except ImportError:
+
+        def enter_plain(_index, _entries, at, _slot):
+            """None is plain without the C helper."""
+            return at, 0
 
 
 @dataclass
@@ -86,8 +99,9 @@ class _Found(NamedTuple):
     start: int = FIRST_GROUP_OFFSET
 
 
-def recover(volume: Volume, block: fmt.Row) -> Recovered:
-    """Rebuild the state of a store.
+def recover(volume: Volume, block: fmt.Row, *, lazily: bool = False) -> Recovered:
+    """Rebuild the state of a store. Of one that was closed, `lazily` leaves most of a large index
+    on the device until it is asked for.
 
     Raises NewerFormat for records that only a newer program understands, StoreDamaged when the
     device reads nothing.
@@ -95,14 +109,11 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     bad = bad_slots(block)
     loaded = None
     if block.checkpoint_slot != fmt.NO_SLOT:
-        loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence)
+        from_log = partial(_index_of_log, volume, block) if lazily and block.clean else None
+        loaded = load(volume, block.checkpoint_slot, block.checkpoint_sequence, from_log)
     if loaded is not None and block.clean:
         return _as_closed(volume, block, loaded, bad)
-    # What a retired segment holds has left the log, though it is still there.
-    identities = [
-        Identity() if bad.get(slot) else identify(volume, slot)
-        for slot in range(volume.geometry.segment_count)
-    ]
+    identities = _identities(volume, bad)
     if len(volume.failed_slots) == len(identities):
         raise StoreDamaged(f"{volume.device.name}: no segment can be read (look at the disk)")
     if loaded is not None and not _is_current(loaded, identities):
@@ -139,6 +150,36 @@ def recover(volume: Volume, block: fmt.Row) -> Recovered:
     found.is_cut_short = dropped and not volume.failed_slots <= followed
     replay.report.damaged_slots = sorted({*replay.report.damaged_slots, *volume.failed_slots})
     return found
+
+
+def _identities(volume: Volume, bad: dict[int, bool]) -> list[Identity]:
+    return [
+        # What a retired segment holds has left the log, though it is still there.
+        Identity() if bad.get(slot) else identify(volume, slot)
+        for slot in range(volume.geometry.segment_count)
+    ]
+
+
+class _WholeVolume(Volume):
+    """One where everything can be read: half a log is not better than none."""
+
+    def try_read(self, slot: int, offset: int, length: int) -> bytes:
+        return self.read(slot, offset, length)
+
+
+def _index_of_log(volume: Volume, block: fmt.Row, group: int) -> Index:
+    """See `checkpoint.FromLog`. Groups beyond that one may be written meanwhile."""
+    whole = _WholeVolume.of(volume.device, block)
+    try:
+        identities = _identities(whole, bad_slots(block))
+        replay = _Replay(whole, identities, None, max(group, block.durable_group))
+        replay.run()
+    except OSError as error:
+        raise StoreDamaged(
+            f"{volume.device.name}: part of the index is damaged, and of the log, which has it "
+            f"too, not all can be read: {error} (look at the disk, then open the store again)"
+        ) from error
+    return replay.catalog.index
 
 
 def _as_closed(volume: Volume, block: fmt.Row, loaded: Loaded, bad: dict[int, bool]) -> Recovered:
@@ -260,16 +301,7 @@ class _Replay:
             return False
         segment = self.catalog.open_segment(found.slot, footer.sequence, footer.groups_end)
         segment.sealed = True
-        pairs = iter(entries)
-        for fingerprint, location in zip(pairs, pairs, strict=True):
-            if not location & fmt.OTHER_KIND:
-                self._apply_block(segment, fingerprint, location)
-                continue
-            record = read_record(self._volume, location & ~fmt.OTHER_KIND)
-            if record is None:
-                self._damaged(found.slot)
-            else:
-                self._apply(segment, record)
+        self._enter(segment, entries)
         self.next_sequence = max(self.next_sequence, footer.next_sequence)
         self.epoch = max(self.epoch, footer.epoch)
         self.report.segments_by_summary += 1
@@ -283,8 +315,10 @@ class _Replay:
             maybe_torn = header.number > self._durable
             if maybe_torn and (header.number != self.last + 1 or header.epoch < self.epoch):
                 return False
-            records = read_group(self._volume, found.slot, offset, header, verify_values=maybe_torn)
-            if records is None and maybe_torn:
+            entries = read_entries(
+                self._volume, found.slot, offset, header, verify_values=maybe_torn
+            )
+            if entries is None and maybe_torn:
                 self.report.tail_torn = True
                 return False
             segment = self.active or self._open(found)
@@ -293,11 +327,11 @@ class _Replay:
                 self._by_salvage(segment, expected, offset)
             expected = offset + fmt.aligned(header.size_bytes)
             self.catalog.extend(segment, expected)
-            if records is None:
+            if entries is None:
                 self._by_salvage(segment, offset, expected)
-            for record in records or ():
-                self._apply(segment, record)
-                self.entries.extend(record.entry(self._volume.index_salt))
+            else:
+                self._enter(segment, entries)
+                self.entries += entries
             self._segment_last = header.number
             self.last = max(self.last, header.number)
             self.epoch = max(self.epoch, header.epoch)
@@ -308,6 +342,26 @@ class _Replay:
             self._damaged(found.slot)
             self._open(found)
         return True
+
+    def _enter(self, segment: Segment, entries: array[int]) -> None:
+        """Apply records in the order of the log, nearly all of which are new blocks."""
+        at, count = 0, len(entries) >> 1
+        while at < count:
+            at, size_bytes = enter_plain(self.catalog.index, entries, at, segment.slot)
+            self.catalog.count_blocks(segment, size_bytes)
+            if at < count:
+                self._enter_one(segment, *entries[2 * at : 2 * at + 2])
+                at += 1
+
+    def _enter_one(self, segment: Segment, fingerprint: int, location: int) -> None:
+        if not location & fmt.OTHER_KIND:
+            self._apply_block(segment, fingerprint, location)
+            return
+        record = read_record(self._volume, location & ~fmt.OTHER_KIND)
+        if record is None:
+            self._damaged(segment.slot)
+        else:
+            self._apply(segment, record)
 
     def _by_salvage(self, segment: Segment, offset: int, end: int) -> None:
         """Apply what verifies by itself in a damaged part of the log."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from blkdev import format as fmt
@@ -28,6 +28,14 @@ from blkdev.superblock import Geometry
 
 FIRST_GROUP_OFFSET = fmt.PAGE_SIZE_BYTES
 _HEAD = fmt.RECORD_HEADER.size_bytes
+
+if TYPE_CHECKING:
+    from blkdev._native import scan as native_scan
+else:
+    try:
+        from blkdev._native import scan as native_scan
+    except ImportError:
+        native_scan = None
 
 
 class Record(NamedTuple):
@@ -208,6 +216,26 @@ def read_group(
         checksum = crc32(packed[at : at + _HEAD + len(record.key)], checksum)
         at += fmt.location_size(record.location)
     return records if (checksum, at) == (group.records_checksum, group.size_bytes) else None
+
+
+def read_entries(
+    volume: Volume, slot: int, offset: int, group: fmt.Row, *, verify_values: bool
+) -> array[int] | None:
+    """The summary entries of a group's records; otherwise as `read_group`."""
+    entries = array("Q")
+    if native_scan is not None:
+        packed = native_scan(
+            volume.try_read(slot, offset, group.size_bytes), group.size_bytes, slot, offset,
+            group.record_count, group.records_checksum, volume.index_salt, volume.seed,
+            verify_values,
+        )  # fmt: skip
+        if packed is not None:
+            entries.frombytes(packed)
+            return entries
+    records = read_group(volume, slot, offset, group, verify_values=verify_values)
+    for record in records or ():
+        entries.extend(record.entry(volume.index_salt))
+    return None if records is None else entries
 
 
 def read_record(volume: Volume, location: int) -> Record | None:

@@ -108,7 +108,8 @@ class Store:
         block = superblock.load(device)
         if not read_only:
             superblock.check_writable(device, block)
-        recovered = recover(Volume.of(device, block), block)
+        # Who only reads may be looking at a damaged store, and wants to know all of it at once.
+        recovered = recover(Volume.of(device, block), block, lazily=not read_only)
         if not read_only and recovered.is_cut_short:
             raise StoreDamaged(
                 f"{device.name}: what lies behind segments {recovered.report.damaged_slots} cannot "

@@ -228,6 +228,7 @@ class Scrubber:
         verdict = inspect(self._volume, live)
         if verdict.record is not None:
             return
+        self._catalog.index.complete()
         with self._log.state_lock:
             if not self._is_alive(live):
                 return

@@ -25,6 +25,8 @@ static int locate(Finder *self, PyObject *key, Slot *entry)
     entry->fingerprint = fingerprint_of((const uint8_t *)PyBytes_AS_STRING(key),
                                         PyBytes_GET_SIZE(key), self->salt);
     const Shard *shard = &self->index->shards[entry->fingerprint >> SHARD_SHIFT];
+    if (shard->slots == NULL)
+        return -1;
     Slot *slot = first_slot(shard, entry->fingerprint);
     if (slot->fingerprint != entry->fingerprint)
         return 0;

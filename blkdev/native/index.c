@@ -1,4 +1,4 @@
-/* The index: shards of sorted open addressing. How it works: blkdev/shards.py. */
+/* The index: shards of sorted open addressing. How it works: blkdev/pure/shards.py. */
 #include "native.h"
 
 static Slot *empty_slots(Py_ssize_t count)
@@ -63,9 +63,23 @@ static int grow(Index *index, Shard *shard)
     return 1;
 }
 
+/* A shard that was put off is loaded by Python, which lets others run meanwhile. */
+static int fetch(Index *index, Py_ssize_t number)
+{
+    if (index->shards[number].slots != NULL)
+        return 1;
+    PyObject *done = PyObject_CallMethod((PyObject *)index, "fetch", "n", number);
+    if (done != NULL && index->shards[number].slots == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "a shard was not fetched");
+    Py_XDECREF(done);
+    return index->shards[number].slots != NULL && !PyErr_Occurred();
+}
+
 int index_add(Index *index, uint64_t fingerprint, uint64_t location)
 {
     Shard *shard = &index->shards[fingerprint >> SHARD_SHIFT];
+    if (!fetch(index, fingerprint >> SHARD_SHIFT))
+        return 0;
     if (shard->used * LOAD_DENOMINATOR >= shard->homes * LOAD_NUMERATOR && !grow(index, shard))
         return 0;
     while (!place(shard, fingerprint, location))
@@ -87,7 +101,9 @@ static int fingerprint_arg(PyObject *value, uint64_t *fingerprint)
     return 1;
 }
 
-static int arguments(PyObject *const *args, Py_ssize_t given, Py_ssize_t wanted, uint64_t *values)
+/* Afterwards the shard of values[0], a fingerprint, is there. */
+static int arguments(Index *self, PyObject *const *args, Py_ssize_t given, Py_ssize_t wanted,
+                     uint64_t *values)
 {
     if (given != wanted) {
         PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, given);
@@ -100,13 +116,13 @@ static int arguments(PyObject *const *args, Py_ssize_t given, Py_ssize_t wanted,
         if (values[at] == UINT64_MAX && PyErr_Occurred())
             return 0;
     }
-    return 1;
+    return fetch(self, values[0] >> SHARD_SHIFT);
 }
 
 static PyObject *index_locations(Index *self, PyObject *argument)
 {
     uint64_t fingerprint;
-    if (!fingerprint_arg(argument, &fingerprint))
+    if (!arguments(self, &argument, 1, 1, &fingerprint))
         return NULL;
     Slot *slot = first_slot(&self->shards[fingerprint >> SHARD_SHIFT], fingerprint);
     Py_ssize_t found = 0;
@@ -126,7 +142,7 @@ static PyObject *index_locations(Index *self, PyObject *argument)
 static PyObject *index_has(Index *self, PyObject *const *args, Py_ssize_t given)
 {
     uint64_t values[2];
-    if (!arguments(args, given, 2, values))
+    if (!arguments(self, args, given, 2, values))
         return NULL;
     return PyBool_FromLong(find_slot(self, values[0], values[1]) != NULL);
 }
@@ -134,7 +150,7 @@ static PyObject *index_has(Index *self, PyObject *const *args, Py_ssize_t given)
 static PyObject *index_add_method(Index *self, PyObject *const *args, Py_ssize_t given)
 {
     uint64_t values[2];
-    if (!arguments(args, given, 2, values) || !index_add(self, values[0], values[1]))
+    if (!arguments(self, args, given, 2, values) || !index_add(self, values[0], values[1]))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -142,7 +158,7 @@ static PyObject *index_add_method(Index *self, PyObject *const *args, Py_ssize_t
 static PyObject *index_replace(Index *self, PyObject *const *args, Py_ssize_t given)
 {
     uint64_t values[3];
-    if (!arguments(args, given, 3, values))
+    if (!arguments(self, args, given, 3, values))
         return NULL;
     Slot *slot = find_slot(self, values[0], values[1]);
     if (slot == NULL) {
@@ -156,7 +172,7 @@ static PyObject *index_replace(Index *self, PyObject *const *args, Py_ssize_t gi
 static PyObject *index_remove(Index *self, PyObject *const *args, Py_ssize_t given)
 {
     uint64_t values[2];
-    if (!arguments(args, given, 2, values))
+    if (!arguments(self, args, given, 2, values))
         return NULL;
     Shard *shard = &self->shards[values[0] >> SHARD_SHIFT];
     Slot *slot = find_slot(self, values[0], values[1]);
@@ -172,17 +188,61 @@ static PyObject *index_remove(Index *self, PyObject *const *args, Py_ssize_t giv
     Py_RETURN_TRUE;
 }
 
+static int number_arg(PyObject *argument, Py_ssize_t *number)
+{
+    *number = PyLong_AsSsize_t(argument);
+    if (*number >= 0 && *number < SHARDS)
+        return 1;
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_IndexError, "no such shard");
+    return 0;
+}
+
 static PyObject *index_shard(Index *self, PyObject *argument)
 {
-    Py_ssize_t number = PyLong_AsSsize_t(argument);
-    if (number < 0 || number >= SHARDS) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_IndexError, "no such shard");
+    Py_ssize_t number;
+    if (!number_arg(argument, &number) || !fetch(self, number))
         return NULL;
-    }
     Shard *shard = &self->shards[number];
     return Py_BuildValue("nny#", shard->homes, shard->used, (const char *)shard->slots,
                          slot_count(shard->homes) * (Py_ssize_t)sizeof(Slot));
+}
+
+static PyObject *index_is_there(Index *self, PyObject *argument)
+{
+    Py_ssize_t number;
+    if (!number_arg(argument, &number))
+        return NULL;
+    return PyBool_FromLong(self->shards[number].slots != NULL);
+}
+
+static void set_shard(Index *self, Py_ssize_t number, Shard made)
+{
+    Shard *shard = &self->shards[number];
+    self->size_bytes += (slot_count(made.homes) - slot_count(shard->homes)) * (Py_ssize_t)sizeof(Slot);
+    self->count += made.used - shard->used;
+    PyMem_RawFree(shard->slots);
+    *shard = made;
+}
+
+static int is_shard(Py_ssize_t number, Py_ssize_t homes, Py_ssize_t used)
+{
+    if (number >= 0 && number < SHARDS && homes >= HOMES_MIN && homes <= PY_SSIZE_T_MAX / 64 &&
+        used >= 0 && used <= homes)
+        return 1;
+    PyErr_SetString(PyExc_ValueError, "no such shard");
+    return 0;
+}
+
+static PyObject *index_put_off(Index *self, PyObject *args)
+{
+    Py_ssize_t number, homes, used;
+    if (!PyArg_ParseTuple(args, "nnn", &number, &homes, &used) || !is_shard(number, homes, used))
+        return NULL;
+    if (self->size_bytes > PY_SSIZE_T_MAX / 2)
+        return PyErr_NoMemory();
+    set_shard(self, number, (Shard){NULL, homes, used});
+    Py_RETURN_NONE;
 }
 
 static PyObject *index_load(Index *self, PyObject *args)
@@ -191,26 +251,18 @@ static PyObject *index_load(Index *self, PyObject *args)
     Py_buffer image;
     if (!PyArg_ParseTuple(args, "nnny*", &number, &homes, &used, &image))
         return NULL;
-    Py_ssize_t size = 0;
     Slot *slots = NULL;
-    const char *wrong = NULL;
-    if (number < 0 || number >= SHARDS || homes < HOMES_MIN || homes > PY_SSIZE_T_MAX / 64)
-        wrong = "no such shard";
-    else if ((size = slot_count(homes) * sizeof(Slot)) != image.len || used < 0 || used > homes)
-        wrong = "the image of a shard has the wrong size";
-    else if (load_u64((const uint8_t *)image.buf + size - sizeof(Slot)) != EMPTY)
-        wrong = "the last slot of a shard is not empty";
-    if (wrong != NULL)
-        PyErr_SetString(PyExc_ValueError, wrong);
-    else if ((slots = PyMem_RawMalloc(size)) == NULL)
-        PyErr_NoMemory();
+    if (is_shard(number, homes, used)) {
+        Py_ssize_t size = slot_count(homes) * (Py_ssize_t)sizeof(Slot);
+        const uint8_t *last = (const uint8_t *)image.buf + size - sizeof(Slot);
+        if (size != image.len || load_u64(last) != EMPTY)
+            PyErr_SetString(PyExc_ValueError, "not the image of a shard");
+        else if ((slots = PyMem_RawMalloc(size)) == NULL)
+            PyErr_NoMemory();
+    }
     if (slots != NULL) {
-        Shard *shard = &self->shards[number];
-        memcpy(slots, image.buf, size);
-        self->size_bytes += size - slot_count(shard->homes) * (Py_ssize_t)sizeof(Slot);
-        self->count += used - shard->used;
-        PyMem_RawFree(shard->slots);
-        *shard = (Shard){slots, homes, used};
+        memcpy(slots, image.buf, image.len);
+        set_shard(self, number, (Shard){slots, homes, used});
     }
     PyBuffer_Release(&image);
     if (slots == NULL)
@@ -248,6 +300,8 @@ static PyMethodDef index_methods[] = {
     {"replace", (PyCFunction)(void (*)(void))index_replace, METH_FASTCALL, "Move an entry."},
     {"remove", (PyCFunction)(void (*)(void))index_remove, METH_FASTCALL, "Remove an entry."},
     {"shard", (PyCFunction)index_shard, METH_O, "(homes, used, slots) of a shard."},
+    {"is_there", (PyCFunction)index_is_there, METH_O, "Whether a shard was not put off."},
+    {"put_off", (PyCFunction)index_put_off, METH_VARARGS, "Leave a shard to `fetch`."},
     {"load", (PyCFunction)index_load, METH_VARARGS, "Set a shard; the inverse of `shard`."},
     {NULL},
 };

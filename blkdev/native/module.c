@@ -16,6 +16,8 @@ static PyMethodDef module_methods[] = {
     {"guard", guard, METH_VARARGS, "Survive read errors in this range of memory."},
     {"unguard", unguard, METH_O, "Forget the range that starts here, before it is unmapped."},
     {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
+    {"scan", scan, METH_VARARGS, "Entries of a whole group; see blkdev/segment.py."},
+    {"enter", enter, METH_VARARGS, "Enter new blocks into the index; see blkdev/recover.py."},
     {"stage", stage, METH_VARARGS, "Stage new small blocks; see blkdev/log.py."},
     {NULL},
 };

@@ -3,6 +3,8 @@
  *   guard    a read error under a map becomes a count instead of the end of the process
  *   Index    the shards of blkdev/index.py, slot for slot the same arrays
  *   stage    new small blocks into the staged group, many per call
+ *   scan     the entries of a group that is whole
+ *   enter    new blocks of the log into the index, many per call
  *   Finder   from a key to its value or size with one read, when nothing is out of the ordinary
  *
  * Invariants
@@ -40,8 +42,11 @@
 #define SLOT_BITS 20
 #define SIZE_SHIFT (OFFSET_BITS + SLOT_BITS)
 #define SIZE_MASK ((UINT64_C(1) << 20) - 1)
+#define OTHER_KIND (UINT64_C(1) << 63)
 #define KIND_BLOCK 1
+#define KIND_MAX 6
 #define HEAD_SIZE 24
+#define GROUP_HEADER_SIZE 64
 #define KEY_MAX 64
 #define FOOTER_SIZE 64
 #define READ_MAX (64 << 10)
@@ -51,7 +56,7 @@ typedef struct {
 } Slot;
 
 typedef struct {
-    Slot *slots;
+    Slot *slots; /* NULL: put off, nobody has asked for it yet */
     Py_ssize_t homes, used;
 } Shard;
 
@@ -72,6 +77,10 @@ extern PyTypeObject IndexType;
 
 /* stage.c */
 PyObject *stage(PyObject *module, PyObject *args);
+
+/* replay.c */
+PyObject *scan(PyObject *module, PyObject *args);
+PyObject *enter(PyObject *module, PyObject *args);
 
 /* guard.c */
 PyObject *guard(PyObject *module, PyObject *args);
@@ -106,7 +115,7 @@ static inline Py_ssize_t home_of(uint64_t fingerprint, Py_ssize_t homes)
     return (Py_ssize_t)((fingerprint >> HOME_SHIFT & UINT32_MAX) * (uint64_t)homes >> 32);
 }
 
-/* The first slot whose fingerprint is not smaller. */
+/* The first slot whose fingerprint is not smaller; the shard was not put off. */
 static inline Slot *first_slot(const Shard *shard, uint64_t fingerprint)
 {
     Slot *slot = shard->slots + home_of(fingerprint, shard->homes);
@@ -117,10 +126,20 @@ static inline Slot *first_slot(const Shard *shard, uint64_t fingerprint)
 
 static inline Slot *find_slot(const Index *index, uint64_t fingerprint, uint64_t location)
 {
-    Slot *slot = first_slot(&index->shards[fingerprint >> SHARD_SHIFT], fingerprint);
+    const Shard *shard = &index->shards[fingerprint >> SHARD_SHIFT];
+    if (shard->slots == NULL)
+        return NULL;
+    Slot *slot = first_slot(shard, fingerprint);
     while (slot->fingerprint == fingerprint && slot->location != location)
         slot++;
     return slot->fingerprint == fingerprint ? slot : NULL;
+}
+
+/* Whether no record has the fingerprint; 0 also where that cannot be told without Python. */
+static inline int is_new(const Index *index, uint64_t fingerprint)
+{
+    const Shard *shard = &index->shards[fingerprint >> SHARD_SHIFT];
+    return shard->slots != NULL && first_slot(shard, fingerprint)->fingerprint != fingerprint;
 }
 
 #endif

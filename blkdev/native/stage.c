@@ -52,8 +52,7 @@ static int is_plain(const Group *group, PyObject *item, uint64_t *fingerprint, P
         return 0;
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(key);
     *fingerprint = fingerprint_of(bytes, key_size, group->salt);
-    const Shard *shard = &group->index->shards[*fingerprint >> SHARD_SHIFT];
-    return first_slot(shard, *fingerprint)->fingerprint != *fingerprint;
+    return is_new(group->index, *fingerprint);
 }
 
 /* 0 with an exception set, and nothing changed, when memory is short. */

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blkdev import index, log, reader, shards
+from blkdev import index, log, reader
 from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.format import NO_FINGERPRINT
-from blkdev.shards import SHARD_COUNT, Shards
+from blkdev.pure import shards
+from blkdev.pure.shards import SHARD_COUNT, Shards
 from blkdev.store import Store
 from tests.blkdev.devices import SIZE_BYTES, block, blocks, entropy, put
 

@@ -1,6 +1,6 @@
 """The index's tables in Python: fingerprint of a key -> location of its record, 16 bytes a slot.
 
-Twin of `native/index.c`: the same entries give the same slots.
+Twin of `../native/index.c`: the same entries give the same slots.
 
 Each shard is one array of sorted open addressing: a slot's home rises with its fingerprint, an
 entry is never left of its home, and entries lie in ascending order with gaps. So a miss stops at
@@ -11,6 +11,8 @@ Invariants
 - Empty slots hold (NO_FINGERPRINT, 0), so `< fingerprint` is the only test while probing.
 - At most LOAD_MAX of a shard is used and growth is by a fifth: 20 to 24 bytes per key.
 - Fingerprints may collide; whoever looks up confirms with the key in the record's header.
+- A shard that is put off has its size and no slots: an empty array. `fetch` loads it as soon as
+  anything is asked of it.
 - Not locked: the caller holds the store's state lock.
 """
 
@@ -23,8 +25,8 @@ from zlib import crc32
 from blkdev.format import NO_FINGERPRINT, SUMMARY_ENTRY, BytesLike
 
 SHARD_COUNT = 256
-_SHARD_SHIFT = 56
-_WITHIN = (1 << _SHARD_SHIFT) - 1
+SHARD_SHIFT = 56
+_WITHIN = (1 << SHARD_SHIFT) - 1
 _HOME_SHIFT = 24
 _HOME_BITS = 32
 _MASK = (1 << 64) - 1
@@ -64,8 +66,8 @@ class Shards:
 
     def locations(self, fingerprint: int) -> tuple[int, ...]:
         """Locations of all records with this fingerprint; nearly always none or one."""
-        shard = fingerprint >> _SHARD_SHIFT
-        table = self._tables[shard]
+        shard = fingerprint >> SHARD_SHIFT
+        table = self._tables[shard] or self._fetched(shard)
         at = ((fingerprint >> _HOME_SHIFT & 0xFFFF_FFFF) * self._homes[shard] >> _HOME_BITS) << 1
         while table[at] < fingerprint:
             at += 2
@@ -84,7 +86,9 @@ class Shards:
         return location in self.locations(fingerprint)
 
     def add(self, fingerprint: int, location: int) -> None:
-        shard = fingerprint >> _SHARD_SHIFT
+        shard = fingerprint >> SHARD_SHIFT
+        if not self._tables[shard]:
+            self.fetch(shard)
         if self._used[shard] >= self._homes[shard] * _LOAD_MAX:
             self._grow(shard)
         while not self._place(fingerprint, location):
@@ -96,14 +100,14 @@ class Shards:
         """Point the entry at `new`; it must be there."""
         at = self._find(fingerprint, old)
         assert at is not None
-        self._tables[fingerprint >> _SHARD_SHIFT][at + 1] = new
+        self._tables[fingerprint >> SHARD_SHIFT][at + 1] = new
 
     def remove(self, fingerprint: int, location: int) -> bool:
         """False when there is no such entry."""
         at = self._find(fingerprint, location)
         if at is None:
             return False
-        shard = fingerprint >> _SHARD_SHIFT
+        shard = fingerprint >> SHARD_SHIFT
         table, homes = self._tables[shard], self._homes[shard]
         end = at + 2
         while table[end] != NO_FINGERPRINT and (self._home(table[end], homes) << 1) < end:
@@ -116,17 +120,39 @@ class Shards:
 
     def shard(self, number: int) -> tuple[int, int, bytes]:
         """A copy of one shard: its homes, used slots, and the slots."""
-        return self._homes[number], self._used[number], self._tables[number].tobytes()
+        slots = (self._tables[number] or self._fetched(number)).tobytes()
+        return self._homes[number], self._used[number], slots
+
+    def is_there(self, number: int) -> bool:
+        """Whether a shard was not put off, or is loaded since."""
+        return bool(self._tables[number])
+
+    def fetch(self, number: int) -> None:
+        """Load a shard that was put off, which is for whoever puts any off to say how."""
+        raise NotImplementedError
+
+    def _fetched(self, number: int) -> array[int]:
+        self.fetch(number)
+        return self._tables[number]
+
+    def put_off(self, number: int, homes: int, used: int) -> None:
+        """Count a shard of this size, which `fetch` loads. Raises ValueError."""
+        self._set(number, homes, used, array("Q"))
 
     def load(self, number: int, homes: int, used: int, slots: BytesLike) -> None:
         """Set one shard; the inverse of `shard`. Raises ValueError for what cannot be one."""
         table = array("Q")
         table.frombytes(slots[: len(slots) & -16])
         fits = homes >= _HOME_COUNT_MIN and len(slots) == 16 * slot_count(homes)
-        if not (fits and 0 <= used <= homes and table[-2] == NO_FINGERPRINT):
+        if not (fits and table[-2] == NO_FINGERPRINT):
             raise ValueError("not the image of a shard")
-        old = self._tables[number]
-        self.size_bytes += (len(table) - len(old)) * table.itemsize
+        self._set(number, homes, used, table)
+
+    def _set(self, number: int, homes: int, used: int, table: array[int]) -> None:
+        if not (0 <= number < SHARD_COUNT and homes >= _HOME_COUNT_MIN and 0 <= used <= homes):
+            raise ValueError("no such shard")
+        before = slot_count(self._homes[number])
+        self.size_bytes += (slot_count(homes) - before) * SUMMARY_ENTRY.size_bytes
         self.count += used - self._used[number]
         self._homes[number], self._used[number], self._tables[number] = homes, used, table
 
@@ -142,8 +168,8 @@ class Shards:
 
     def _first(self, fingerprint: int) -> tuple[array[int], int]:
         """(table, place of the first entry that is not smaller)."""
-        shard = fingerprint >> _SHARD_SHIFT
-        table = self._tables[shard]
+        shard = fingerprint >> SHARD_SHIFT
+        table = self._tables[shard] or self._fetched(shard)
         at = self._home(fingerprint, self._homes[shard]) << 1
         while table[at] < fingerprint:
             at += 2
