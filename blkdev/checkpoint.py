@@ -33,7 +33,7 @@ from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.errors import StoreDamaged, StoreError
 from blkdev.index import Index
 from blkdev.log import DATA, Log
-from blkdev.pure.shards import slot_count
+from blkdev.pure.shards import SHARD_COUNT, slot_count
 from blkdev.segment import Volume
 
 _SHARD = Struct("<II")
@@ -153,6 +153,7 @@ def load(volume: Volume, slot: int, sequence: int, from_log: FromLog | None) -> 
     length = head_size + listed_size + head.body_size_bytes
     room = geometry.segment_size_bytes - page
     ours = header.kind == fmt.SEGMENT_CHECKPOINT and header.sequence == sequence
+    ours = ours and head.shard_count <= SHARD_COUNT
     if not ours or -(-length // room) != head.slot_count or head_size + listed_size > room:
         return None
     listed = volume.try_read(slot, page + head_size, listed_size)

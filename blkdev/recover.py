@@ -33,6 +33,7 @@ from blkdev.segment import (
     Identity,
     Record,
     Volume,
+    decode_record,
     identify,
     read_entries,
     read_record,
@@ -315,10 +316,8 @@ class _Replay:
             maybe_torn = header.number > self._durable
             if maybe_torn and (header.number != self.last + 1 or header.epoch < self.epoch):
                 return False
-            entries = read_entries(
-                self._volume, found.slot, offset, header, verify_values=maybe_torn
-            )
-            if entries is None and maybe_torn:
+            group = read_entries(self._volume, found.slot, offset, header, verify_values=maybe_torn)
+            if group is None and maybe_torn:
                 self.report.tail_torn = True
                 return False
             segment = self.active or self._open(found)
@@ -327,11 +326,11 @@ class _Replay:
                 self._by_salvage(segment, expected, offset)
             expected = offset + fmt.aligned(header.size_bytes)
             self.catalog.extend(segment, expected)
-            if entries is None:
+            if group is None:
                 self._by_salvage(segment, offset, expected)
             else:
-                self._enter(segment, entries)
-                self.entries += entries
+                self._enter(segment, *group, offset)
+                self.entries += group[0]
             self._segment_last = header.number
             self.last = max(self.last, header.number)
             self.epoch = max(self.epoch, header.epoch)
@@ -343,21 +342,31 @@ class _Replay:
             self._open(found)
         return True
 
-    def _enter(self, segment: Segment, entries: array[int]) -> None:
-        """Apply records in the order of the log, nearly all of which are new blocks."""
+    def _enter(
+        self, segment: Segment, entries: array[int], packed: bytes = b"", begin: int = 0
+    ) -> None:
+        """Apply records in the order of the log, nearly all of which are new blocks. `packed` is
+        what the segment holds from `begin` on, if that was read.
+        """
         at, count = 0, len(entries) >> 1
         while at < count:
             at, size_bytes = enter_plain(self.catalog.index, entries, at, segment.slot)
             self.catalog.count_blocks(segment, size_bytes)
             if at < count:
-                self._enter_one(segment, *entries[2 * at : 2 * at + 2])
+                fingerprint, location = entries[2 * at], entries[2 * at + 1]
+                if location & fmt.OTHER_KIND:
+                    self._enter_other(segment, location & ~fmt.OTHER_KIND, packed, begin)
+                else:
+                    self._apply_block(segment, fingerprint, location)
                 at += 1
 
-    def _enter_one(self, segment: Segment, fingerprint: int, location: int) -> None:
-        if not location & fmt.OTHER_KIND:
-            self._apply_block(segment, fingerprint, location)
-            return
-        record = read_record(self._volume, location & ~fmt.OTHER_KIND)
+    def _enter_other(self, segment: Segment, location: int, packed: bytes, begin: int) -> None:
+        offset = fmt.location_offset(location)
+        if packed:
+            place = fmt.pack_location(segment.slot, offset, 0)
+            record = decode_record(self._volume, packed, offset - begin, place)
+        else:
+            record = read_record(self._volume, location)
         if record is None:
             self._damaged(segment.slot)
         else:

@@ -205,6 +205,12 @@ def read_group(
     Raises NewerFormat for a record that only a newer program understands.
     """
     packed = volume.try_read(slot, offset, group.size_bytes)
+    return _decode_group(volume, packed, slot, offset, group, verify_values=verify_values)
+
+
+def _decode_group(
+    volume: Volume, packed: bytes, slot: int, offset: int, group: fmt.Row, *, verify_values: bool
+) -> list[Record] | None:
     records: list[Record] = []
     at = fmt.GROUP_HEADER.size_bytes
     checksum = volume.seed
@@ -220,22 +226,21 @@ def read_group(
 
 def read_entries(
     volume: Volume, slot: int, offset: int, group: fmt.Row, *, verify_values: bool
-) -> array[int] | None:
-    """The summary entries of a group's records; otherwise as `read_group`."""
-    entries = array("Q")
+) -> tuple[array[int], bytes] | None:
+    """The summary entries of a group's records, and its bytes; otherwise as `read_group`."""
+    packed, entries = volume.try_read(slot, offset, group.size_bytes), array("Q")
     if native_scan is not None:
-        packed = native_scan(
-            volume.try_read(slot, offset, group.size_bytes), group.size_bytes, slot, offset,
-            group.record_count, group.records_checksum, volume.index_salt, volume.seed,
-            verify_values,
+        scanned = native_scan(
+            packed, group.size_bytes, slot, offset, group.record_count, group.records_checksum,
+            volume.index_salt, volume.seed, verify_values,
         )  # fmt: skip
-        if packed is not None:
-            entries.frombytes(packed)
-            return entries
-    records = read_group(volume, slot, offset, group, verify_values=verify_values)
+        if scanned is not None:
+            entries.frombytes(scanned)
+            return entries, packed
+    records = _decode_group(volume, packed, slot, offset, group, verify_values=verify_values)
     for record in records or ():
         entries.extend(record.entry(volume.index_salt))
-    return None if records is None else entries
+    return None if records is None else (entries, packed)
 
 
 def read_record(volume: Volume, location: int) -> Record | None:

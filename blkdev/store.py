@@ -51,7 +51,10 @@ from blkdev.segment import Volume
 
 
 class Store:
-    """One open store. All methods are safe to call from many threads."""
+    """One open store. All methods are safe to call from many threads. Those that look for blocks
+    raise StoreDamaged where a part of the index is damaged and so is the log: then it is not known
+    what is there. Opening the store again reads all of the log.
+    """
 
     def __init__(
         self, device: Device, block: fmt.Row, recovered: Recovered, *, verify_reads: bool

@@ -219,7 +219,8 @@ static PyObject *index_is_there(Index *self, PyObject *argument)
 static void set_shard(Index *self, Py_ssize_t number, Shard made)
 {
     Shard *shard = &self->shards[number];
-    self->size_bytes += (slot_count(made.homes) - slot_count(shard->homes)) * (Py_ssize_t)sizeof(Slot);
+    Py_ssize_t more = slot_count(made.homes) - slot_count(shard->homes);
+    self->size_bytes += more * (Py_ssize_t)sizeof(Slot);
     self->count += made.used - shard->used;
     PyMem_RawFree(shard->slots);
     *shard = made;
@@ -254,8 +255,8 @@ static PyObject *index_load(Index *self, PyObject *args)
     Slot *slots = NULL;
     if (is_shard(number, homes, used)) {
         Py_ssize_t size = slot_count(homes) * (Py_ssize_t)sizeof(Slot);
-        const uint8_t *last = (const uint8_t *)image.buf + size - sizeof(Slot);
-        if (size != image.len || load_u64(last) != EMPTY)
+        if (size != image.len ||
+            load_u64((const uint8_t *)image.buf + size - sizeof(Slot)) != EMPTY)
             PyErr_SetString(PyExc_ValueError, "not the image of a shard");
         else if ((slots = PyMem_RawMalloc(size)) == NULL)
             PyErr_NoMemory();

@@ -151,9 +151,12 @@ class Shards:
     def _set(self, number: int, homes: int, used: int, table: array[int]) -> None:
         if not (0 <= number < SHARD_COUNT and homes >= _HOME_COUNT_MIN and 0 <= used <= homes):
             raise ValueError("no such shard")
-        before = slot_count(self._homes[number])
-        self.size_bytes += (slot_count(homes) - before) * SUMMARY_ENTRY.size_bytes
-        self.count += used - self._used[number]
+        more = slot_count(homes) - slot_count(self._homes[number])
+        more_bytes, more_used = more * SUMMARY_ENTRY.size_bytes, used - self._used[number]
+        # Nothing is called while these are changed, so no thread that adds to another shard gets
+        # in between; and the slots come last, because they say that the shard is there.
+        self.size_bytes += more_bytes
+        self.count += more_used
         self._homes[number], self._used[number], self._tables[number] = homes, used, table
 
     @staticmethod

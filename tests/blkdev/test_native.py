@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,6 +111,105 @@ def test_an_impossible_image_is_refused_and_changes_nothing(table, homes, used, 
     with pytest.raises((ValueError, OverflowError)):
         loaded.load(7, homes, used, change(before[2]))
     assert loaded.shard(7) == before
+
+
+def part(fingerprints: list[int]) -> tuple[int, int, bytes]:
+    """The image of a shard with these entries."""
+    made = Shards()
+    for location, fingerprint in enumerate(fingerprints, start=1):
+        made.add(fingerprint, location)
+    return made.shard(fingerprints[0] >> 56)
+
+
+def fetching(table: type, fetch: Callable[[Any, int], None]) -> Any:
+    """An empty index that loads parts in this way."""
+    return type("Fetching", (table,), {"fetch": fetch})()
+
+
+PART = part([(7 << 56) + number for number in range(40)])
+FIRST = 7 << 56
+
+
+@NATIVE
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda table: table.locations(FIRST + 3), (4,)),
+        (lambda table: table.locations(FIRST + 99), ()),
+        (lambda table: table.has(FIRST, 1), True),
+        (lambda table: table.add(FIRST + 99, 9), None),
+        (lambda table: table.replace(FIRST, 1, 2), None),
+        (lambda table: table.remove(FIRST, 1), True),
+        (lambda table: table.shard(7), PART),
+    ],
+    ids=["hit", "miss", "has", "add", "replace", "remove", "shard"],
+)
+def test_a_part_that_is_put_off_is_counted_and_loaded_by_whatever_asks(table, ask, answer):
+    asked: list[int] = []
+
+    def fetch(self, number: int) -> None:
+        asked.append(number)
+        self.load(number, *PART)
+
+    made, plain = fetching(table, fetch), table()
+    plain.load(7, *PART)
+    made.put_off(7, *PART[:2])
+    assert (made.count, made.size_bytes) == (plain.count, plain.size_bytes)
+    assert not made.is_there(7)
+    assert made.is_there(8)
+    assert made.locations(8 << 56) == ()
+    assert not asked
+    assert ask(made) == ask(plain) == answer
+    assert asked == [7]
+    assert made.is_there(7)
+    assert [made.shard(number) for number in range(SHARD_COUNT)] == [
+        plain.shard(number) for number in range(SHARD_COUNT)
+    ]
+    assert (made.count, made.size_bytes) == (plain.count, plain.size_bytes)
+
+
+@NATIVE
+def test_a_part_that_cannot_be_loaded_ends_the_call_and_may_be_asked_again(table):
+    works = False
+
+    def fetch(self, number: int) -> None:
+        if not works:
+            raise OSError(5, "on purpose")
+        self.load(number, *PART)
+
+    made = fetching(table, fetch)
+    made.put_off(7, *PART[:2])
+    for _ in range(2):
+        for ask in (made.locations, made.remove, made.add, made.shard):
+            with pytest.raises(OSError, match="on purpose"):
+                ask(*{made.locations: (FIRST,), made.shard: (7,)}.get(ask, (FIRST, 1)))
+    assert made.count == 40
+    works = True
+    assert made.locations(FIRST) == (1,)
+
+
+@NATIVE
+def test_a_part_that_nobody_loads_is_an_error_and_not_absence(table):
+    made = fetching(table, lambda _self, _number: None)
+    made.put_off(7, *PART[:2])
+    with pytest.raises((RuntimeError, IndexError)):
+        made.locations(FIRST)
+
+
+@NATIVE
+@pytest.mark.parametrize(("number", "homes", "used"), [
+    (-1, 2, 0), (SHARD_COUNT, 2, 0), (0, 1, 0), (0, -5, 0), (0, 2, 3), (0, 2, -1), (0, 1 << 70, 0),
+])  # fmt: skip
+def test_a_part_of_impossible_size_is_not_put_off(table, number, homes, used):
+    made = table()
+    before = made.count, made.size_bytes
+    try:
+        made.put_off(number, homes, used)
+    except (ValueError, OverflowError):
+        assert (made.count, made.size_bytes) == before
+        assert all(made.is_there(each) for each in range(SHARD_COUNT))
+    else:
+        assert homes == 1 << 70, "Python counts as far as anyone likes"
 
 
 @NATIVE

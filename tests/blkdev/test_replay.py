@@ -260,16 +260,16 @@ def poked(device: FaultyDevice, volume: Volume, packed: bytes) -> None:
     device.poke(at, packed.ljust(fmt.aligned(len(packed)), b"\0"))
 
 
-def outcome(work: Callable[[], array[int] | None]) -> list[int] | str | None:
+def outcome(work: Callable[[], tuple[array[int], bytes] | None]) -> list[int] | str | None:
     try:
         found = work()
     except NewerFormat:
         return "newer"
-    return None if found is None else found.tolist()
+    return None if found is None else found[0].tolist()
 
 
 def assert_group_is_the_same(volume: Volume, header: fmt.Row, *, verify: bool) -> Any:
-    def read() -> array[int] | None:
+    def read() -> tuple[array[int], bytes] | None:
         return read_entries(volume, SLOT, PAGE_SIZE_BYTES, header, verify_values=verify)
 
     with_helper = outcome(read)

@@ -134,17 +134,17 @@ def name_written_before_the_blocks_it_needs(patch: Patch) -> None:
 
 
 def values_of_the_tail_not_verified(patch: Patch) -> None:
-    whole = segment.read_group
+    whole = segment.read_entries
 
     def unchecked(volume, slot, offset, header, *, verify_values):
         return whole(volume, slot, offset, header, verify_values=False)
 
-    patch.setattr(recover, "read_group", unchecked)
+    patch.setattr(recover, "read_entries", unchecked)
 
 
 def group_checksum_ignored(patch: Patch) -> None:
     """Each record is still checked alone: a group torn between two of them goes through."""
-    whole = segment.read_group
+    whole = segment.read_entries
 
     def unchecked(volume, slot, offset, group, *, verify_values):
         packed = volume.try_read(slot, offset, group.size_bytes)
@@ -158,7 +158,7 @@ def group_checksum_ignored(patch: Patch) -> None:
         believed = group._replace(records_checksum=checksum)
         return whole(volume, slot, offset, believed, verify_values=verify_values)
 
-    patch.setattr(recover, "read_group", unchecked)
+    patch.setattr(recover, "read_entries", unchecked)
 
 
 def log_resumed_after_a_torn_group(patch: Patch) -> None:
