@@ -170,7 +170,7 @@ class Compactor:
             room = log.room_bytes() + len(catalog.free) * usable
             left_out = self._unmovable | waiting
             known = [s for s in catalog.candidates(self._before) if s.sequence not in left_out]
-            pinned = {s.sequence for s in known if catalog.pins[s.slot]}
+            pinned = {s.sequence for s in known if catalog.index.pin_count(s.slot)}
         interrupted = [segment for segment in known if segment.copied]
         if interrupted:
             return [segment for segment in interrupted if segment.sequence not in pinned][:1]
@@ -275,7 +275,7 @@ class Compactor:
         ready: list[Emptied] = []
         with log.write_lock, log.state_lock:
             for item in emptied:
-                if catalog.pins[item.segment.slot]:
+                if catalog.index.pin_count(item.segment.slot):
                     item.segment.copied = True
                 else:
                     ready.append(item)

@@ -4,6 +4,8 @@ Invariants
 - No lock is held during I/O. A segment is wiped or reused only after nothing in it is alive, so a
   record that is still in the index after it was read was read whole; the check costs one
   comparison unless a segment was wiped or opened meanwhile.
+- A view pins its segment in the same step that finds its record in the index: from then on the
+  segment's bytes stay as they are.
 - A fingerprint is confirmed by the key in the record's header; a damaged header is BlockDamaged,
   never "not found". So is a value that was found rotten, by whatever is asked of its key.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -26,8 +29,8 @@ _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
 _ROTTEN = "its value fails its checksum"
-NO_SLOT = -1
-"""Of a view that holds up no segment."""
+_BATCH_BYTES = 2 << 20
+"""Read ahead by `values` while as much as that is being taken."""
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
 """The bits of a location that say where, in device order."""
 T = TypeVar("T")
@@ -64,7 +67,7 @@ class Reader:
 
     def refresh(self) -> None:
         """The geometry has changed. What both have lies where it did, for reads under way."""
-        self._finder = _finder_for(self._volume, self._catalog, self._log, verify=self._verify)
+        self._finder = self._new_finder()
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
@@ -83,18 +86,62 @@ class Reader:
 
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
-        finder = self._finder_of(key)
-        if finder is not None:
-            value = finder.value(key)
+        if self._finder is not None:
+            value = self._finder.value(key)
             if value is not NotImplemented:
                 return value
         return self._search(key, self._value_at)
 
+    def values(self, keys: list[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+        """(key, value) of all keys in the device's order. Raises BlockDamaged."""
+        batches = self._batches(keys)
+        batch = next(batches)
+        self._read_ahead(batch)
+        while batch:
+            following = next(batches, [])
+            self._read_ahead(following)
+            for _, key in batch:
+                yield key, self.value(key)
+            batch = following
+
+    def _batches(self, keys: list[bytes]) -> Iterator[list[tuple[int, bytes]]]:
+        """(location or 0, key) of all keys in device order, about _BATCH_BYTES at a time."""
+        salt = self._volume.index_salt
+        places: list[tuple[int, bytes]] = []
+        for key in keys:
+            fingerprint = fingerprint_of(key, salt)
+            with self._log.state_lock:
+                locations = self._index.locations(fingerprint)
+            places.append((locations[0] if locations else 0, key))
+        batch: list[tuple[int, bytes]] = []
+        size_bytes = 0
+        for place in sorted(places, key=lambda place: place[0] & _PLACE):
+            batch.append(place)
+            size_bytes += fmt.location_size(place[0])
+            if size_bytes >= _BATCH_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+        yield batch
+
+    def _read_ahead(self, batch: list[tuple[int, int]]) -> None:
+        """Ask for these records, in as few pieces as they lie in."""
+        begin = end = 0
+        for location, _ in batch:
+            if location and location not in self._log.staged:
+                offset = self._volume.device_offset(location)
+                if offset > end:
+                    self._volume.device.read_ahead(begin, end - begin)
+                    begin = offset & -fmt.PAGE_SIZE_BYTES
+                end = fmt.aligned(offset + fmt.location_size(location))
+        self._volume.device.read_ahead(begin, end - begin)
+
     def has(self, key: bytes) -> bool:
         """Whether the key is there. Raises BlockDamaged, also when only its value was found so."""
-        finder = self._finder_of(key)
-        size = NotImplemented if finder is None else finder.size(key)
-        return self.find(key) is not None if size is NotImplemented else size is not None
+        if self._finder is not None:
+            has = self._finder.has(key)
+            if has is not NotImplemented:
+                return has
+        return self.find(key) is not None
 
     def size(self, key: bytes) -> int | None:
         """The size of the key's value, damaged or not. Raises BlockDamaged."""
@@ -109,9 +156,8 @@ class Reader:
         self, key: bytes, start: int, length: int, *, damaged_too: bool = False
     ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
-        finder = self._finder_of(key)
-        if finder is not None:
-            part = finder.part(key, start, length)
+        if self._finder is not None:
+            part = self._finder.part(key, start, length)
             if part is not NotImplemented:
                 return part
         return self._search(
@@ -119,15 +165,6 @@ class Reader:
             lambda location, key, _: self._part_at(location, key, start, length),
             rotten_too=damaged_too,
         )
-
-    def _finder_of(self, key: bytes) -> Finder | None:
-        """The short way to the key's record. It knows nothing of damage that was found before."""
-        damaged = self._catalog.damaged
-        if damaged and self._finder is not None:
-            fingerprint = fingerprint_of(key, self._volume.index_salt)
-            if not damaged.isdisjoint(self._index.locations(fingerprint)):
-                return None
-        return self._finder
 
     def keys(self) -> Iterator[bytes]:
         """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
@@ -180,34 +217,34 @@ class Reader:
             return before is None
         return found[1] == key and (before is None or found[0].sequence <= before)
 
-    def view(self, key: bytes) -> View:
+    def view(self, key: bytes) -> AbstractContextManager[memoryview]:
+        return View(self, key) if self._finder is None else self._finder.view(key)
+
+    def slow_view(self, key: bytes) -> View:
+        """For the C helper, which knows only the plain case."""
         return View(self, key)
 
+    def fail_view(self, key: bytes) -> None:
+        """What a view shows is not what was stored. Raises BlockDamaged."""
+        raise BlockDamaged(key, 0, "the device failed while it was read")
+
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
-        """(pinned slot, value without a copy); for a small value a copy, and `NO_SLOT`.
+        """(pinned location, value without a copy where the device can).
 
         Raises KeyNotFound, BlockDamaged.
         """
-        finder = self._finder_of(key)
-        if finder is not None:
-            copy = finder.value(key)
-            if isinstance(copy, bytes):
-                return NO_SLOT, memoryview(copy)
         while True:
             found = self._search(key, self._view_at)
             if found is None:
                 raise KeyNotFound(key)
             fingerprint, location, value = found
-            slot = fmt.location_slot(location)
             with self._log.state_lock:
-                if self._index.has(fingerprint, location):
-                    self._catalog.pins[slot] += 1
-                    return slot, value
+                if self._index.pin(fingerprint, location):
+                    return location, value
 
-    def unpin(self, slot: int) -> None:
-        if slot != NO_SLOT:
-            with self._log.state_lock:
-                self._catalog.pins[slot] -= 1
+    def unpin(self, location: int) -> None:
+        with self._log.state_lock:
+            self._index.unpin(location)
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
@@ -347,44 +384,52 @@ class Reader:
         self._check_open()
         return BlockDamaged(key, self._volume.device_offset(location), why)
 
-
-def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> Finder | None:
-    """The short way to a record in C, where the device is a file and the helper was built."""
-    descriptor = volume.device.descriptor
-    if Finder is None or descriptor is None:
-        return None
-    geometry = volume.geometry
-    before = geometry.segments_before_middle
-    return Finder(
-        catalog.index,
-        log,
-        descriptor,
-        verify,
-        volume.index_salt,
-        volume.seed,
-        geometry.segment_offset(0),
-        geometry.segment_size_bytes,
-        before,
-        geometry.segment_offset(before) - before * geometry.segment_size_bytes,
-    )
+    def _new_finder(self) -> Finder | None:
+        """The short way to a record in C, where the device is a file and the helper was built."""
+        device, geometry = self._volume.device, self._volume.geometry
+        if Finder is None or device.descriptor is None:
+            return None
+        before = geometry.segments_before_middle
+        return Finder(
+            self,
+            self._index,
+            self._log,
+            self._catalog,
+            device.maps,
+            device.descriptor,
+            self._verify,
+            self._volume.index_salt,
+            self._volume.seed,
+            geometry.segment_offset(0),
+            geometry.segment_size_bytes,
+            before,
+            geometry.segment_offset(before) - before * geometry.segment_size_bytes,
+        )
 
 
 class View:
     """Context manager around one value; the memoryview is valid inside the `with` only.
 
-    Raises BlockDamaged at its end when what it showed was not what was stored.
+    Raises BlockDamaged at its end when what it showed was not what was stored. Twin of
+    `native/view.c`.
     """
 
     def __init__(self, reader: Reader, key: bytes) -> None:
         self._reader = reader
         self._key = key
+        self._location = 0
 
     def __enter__(self) -> memoryview:
+        if self._location:
+            raise RuntimeError("this view is open")
         self._faults = self._reader.fault_count
-        self._slot, value = self._reader.pinned_value(self._key)
+        self._location, value = self._reader.pinned_value(self._key)
         return value
 
     def __exit__(self, *_raised: object) -> None:
-        self._reader.unpin(self._slot)
-        if self._slot != NO_SLOT and self._faults != self._reader.fault_count:
-            raise BlockDamaged(self._key, 0, "the device failed while it was read")
+        location, self._location = self._location, 0
+        if not location:
+            raise RuntimeError("this view is not open")
+        self._reader.unpin(location)
+        if self._faults != self._reader.fault_count:
+            self._reader.fail_view(self._key)

@@ -293,6 +293,6 @@ class Resizer:
     def _is_kept(self, left: list[Segment]) -> bool:
         """Whether a view pins one of them, or one whose emptying was interrupted."""
         with self._log.state_lock:
-            pins, segments = self._catalog.pins, self._catalog.segments.values()
+            pins, segments = self._catalog.index.pin_count, self._catalog.segments.values()
             interrupted = [segment for segment in segments if segment.copied]
-            return any(pins[segment.slot] for segment in (*left, *interrupted))
+            return any(pins(segment.slot) for segment in (*left, *interrupted))
