@@ -145,7 +145,7 @@ class RamDevice:
         first, last = offset // PAGE_SIZE_BYTES, (offset + length) // PAGE_SIZE_BYTES
         if self._record:
             self.events.append(Event("discard", offset, length.to_bytes(8, "little")))
-        for page in [page for page in self.pages if first <= page < last]:
+        for page in [page for page in tuple(self.pages) if first <= page < last]:
             del self.pages[page]
 
     def measure(self) -> int:
@@ -155,7 +155,7 @@ class RamDevice:
         if self._record:
             self.events.append(Event("resize", size_bytes, b""))
         self.size_bytes = size_bytes
-        for page in [page for page in self.pages if page * PAGE_SIZE_BYTES >= size_bytes]:
+        for page in [page for page in tuple(self.pages) if page * PAGE_SIZE_BYTES >= size_bytes]:
             del self.pages[page]
         return True
 

@@ -123,7 +123,7 @@ class Reader:
                 batch, size_bytes = [], 0
         yield batch
 
-    def _read_ahead(self, batch: list[tuple[int, int]]) -> None:
+    def _read_ahead(self, batch: list[tuple[int, bytes]]) -> None:
         """Ask for these records, in as few pieces as they lie in."""
         begin = end = 0
         for location, _ in batch:
