@@ -98,7 +98,7 @@ class RamDevice:
         self.size_bytes = size_bytes
         self.read_only = read_only
         self.descriptor: int | None = None
-        self.maps = None
+        self.maps: Maps | None = None
         self.fault_count = 0
         self.pages: dict[int, bytes] = {} if pages is None else pages
         self.events: list[Event] = []

@@ -13,7 +13,7 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
@@ -29,8 +29,8 @@ _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
 _ROTTEN = "its value fails its checksum"
-_BATCH_BYTES = 2 << 20
-"""Read ahead by `values` while as much as that is being taken."""
+_AHEAD_COUNT = 16
+"""So many records are asked for while as many before them are being read."""
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
 """The bits of a location that say where, in device order."""
 T = TypeVar("T")
@@ -86,69 +86,49 @@ class Reader:
 
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
-        if self._finder is not None:
-            value = self._finder.value(key)
-            if value is not NotImplemented:
-                return value
-        return self._search(key, self._value_at)
+        finder = self._finder
+        value = NotImplemented if finder is None else finder.value(key)
+        return self._search(key, self._value_at) if value is NotImplemented else value
 
-    def values(self, keys: list[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+    def values(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
         """(key, value) of all keys in the device's order. Raises BlockDamaged."""
-        batches = self._batches(keys)
-        batch = next(batches)
-        self._read_ahead(batch)
-        while batch:
-            following = next(batches, [])
-            self._read_ahead(following)
-            for _, key in batch:
+        order = sorted((self._place_of(key), key) for key in keys)
+        for at in range(-_AHEAD_COUNT, len(order), _AHEAD_COUNT):
+            self._read_ahead(place for place, _ in order[at + _AHEAD_COUNT :][:_AHEAD_COUNT])
+            for _, key in order[max(at, 0) : at + _AHEAD_COUNT]:
                 yield key, self.value(key)
-            batch = following
 
-    def _batches(self, keys: list[bytes]) -> Iterator[list[tuple[int, bytes]]]:
-        """(location or 0, key) of all keys in device order, about _BATCH_BYTES at a time."""
-        salt = self._volume.index_salt
-        places: list[tuple[int, bytes]] = []
-        for key in keys:
-            fingerprint = fingerprint_of(key, salt)
-            with self._log.state_lock:
-                locations = self._index.locations(fingerprint)
-            places.append((locations[0] if locations else 0, key))
-        batch: list[tuple[int, bytes]] = []
-        size_bytes = 0
-        for place in sorted(places, key=lambda place: place[0] & _PLACE):
-            batch.append(place)
-            size_bytes += fmt.location_size(place[0])
-            if size_bytes >= _BATCH_BYTES:
-                yield batch
-                batch, size_bytes = [], 0
-        yield batch
+    def _place_of(self, key: bytes) -> tuple[int, int]:
+        """Where on the device its record begins and ends, probably; (0, 0) when it has none."""
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        with self._log.state_lock:
+            locations = self._index.locations(fingerprint)
+        if not locations or locations[0] in self._log.staged:
+            return 0, 0
+        begin = self._volume.device_offset(locations[0])
+        return begin, begin + fmt.location_size(locations[0])
 
-    def _read_ahead(self, batch: list[tuple[int, bytes]]) -> None:
-        """Ask for these records, in as few pieces as they lie in."""
-        begin = end = 0
-        for location, _ in batch:
-            if location and location not in self._log.staged:
-                offset = self._volume.device_offset(location)
-                if offset > end:
-                    self._volume.device.read_ahead(begin, end - begin)
-                    begin = offset & -fmt.PAGE_SIZE_BYTES
-                end = fmt.aligned(offset + fmt.location_size(location))
-        self._volume.device.read_ahead(begin, end - begin)
+    def _read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+        """Ask for these, in as few pieces as they lie in."""
+        first = last = 0
+        for begin, end in places:
+            if begin > last:
+                self._volume.device.read_ahead(first, last - first)
+                first = begin
+            last = max(last, end)
+        self._volume.device.read_ahead(first, last - first)
 
     def has(self, key: bytes) -> bool:
         """Whether the key is there. Raises BlockDamaged, also when only its value was found so."""
-        if self._finder is not None:
-            has = self._finder.has(key)
-            if has is not NotImplemented:
-                return has
-        return self.find(key) is not None
+        finder = self._finder
+        has = NotImplemented if finder is None else finder.has(key)
+        return self.find(key) is not None if has is NotImplemented else has
 
     def size(self, key: bytes) -> int | None:
         """The size of the key's value, damaged or not. Raises BlockDamaged."""
-        if self._finder is not None:
-            size = self._finder.size(key)
-            if size is not NotImplemented:
-                return size
+        size = NotImplemented if self._finder is None else self._finder.size(key)
+        if size is not NotImplemented:
+            return size
         found = self._search(key, self._found_at, rotten_too=True)
         return None if found is None else int(found.header.value_size_bytes)
 
@@ -156,10 +136,10 @@ class Reader:
         self, key: bytes, start: int, length: int, *, damaged_too: bool = False
     ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
-        if self._finder is not None:
-            part = self._finder.part(key, start, length)
-            if part is not NotImplemented:
-                return part
+        finder = self._finder
+        part = NotImplemented if finder is None else finder.part(key, start, length)
+        if part is not NotImplemented:
+            return part
         return self._search(
             key,
             lambda location, key, _: self._part_at(location, key, start, length),
@@ -428,8 +408,6 @@ class View:
 
     def __exit__(self, *_raised: object) -> None:
         location, self._location = self._location, 0
-        if not location:
-            raise RuntimeError("this view is not open")
         self._reader.unpin(location)
         if self._faults != self._reader.fault_count:
             self._reader.fail_view(self._key)

@@ -249,11 +249,11 @@ class Store:
 
     def get_many(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
         """(key, value) of each key, None for one that is not there. In device order and read
-        ahead, so that a cold store gives many much sooner than by `get`; memory is needed for the
-        keys and a few MiB. Raises, at the key it is about, BlockDamaged; nothing comes after that.
+        ahead, so that a cold store gives many much sooner than by `get`; only the keys are held in
+        memory. Raises BlockDamaged, NewerFormat at the key it is about; nothing comes after that.
         """
         self._check_open()
-        return self._reader.values(list(keys))
+        return self._reader.values(keys)
 
     def get_part(self, key: bytes, start: int, length: int, *, damaged_too: bool = False) -> bytes:
         """Bytes of the value from `start` on, fewer only at its end; never checked against its

@@ -103,10 +103,6 @@ static PyObject *view_enter(View *self, PyObject *unused)
 
 static PyObject *view_exit(View *self, PyObject *const *args, Py_ssize_t given)
 {
-    if (self->state != OPEN) {
-        PyErr_SetString(PyExc_RuntimeError, "this view is not open");
-        return NULL;
-    }
     self->state = DONE;
     if (self->slow != NULL) {
         PyObject *slow = self->slow;
