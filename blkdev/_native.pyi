@@ -72,7 +72,7 @@ class Finder:
         index: object,
         log: object,
         catalog: object,
-        maps: Maps | None,
+        maps: Maps,
         descriptor: int,
         verify: bool,
         salt: int,

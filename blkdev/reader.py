@@ -367,7 +367,7 @@ class Reader:
     def _new_finder(self) -> Finder | None:
         """The short way to a record in C, where the device is a file and the helper was built."""
         device, geometry = self._volume.device, self._volume.geometry
-        if Finder is None or device.descriptor is None:
+        if Finder is None or device.descriptor is None or device.maps is None:
             return None
         before = geometry.segments_before_middle
         return Finder(

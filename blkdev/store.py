@@ -268,7 +268,8 @@ class Store:
         return part
 
     def view(self, key: bytes) -> AbstractContextManager[memoryview]:
-        """The value without a copy where possible: read-only, valid inside the `with` only.
+        """The value without a copy where possible: read-only, valid inside the `with` only, and
+        open once at a time. What it lies in is not freed meanwhile, so be short.
 
         Raises KeyNotFound, BlockDamaged on entering.
         """

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from blkdev.devices.direct import DirectWriter
 from blkdev.errors import DeviceBusy, DeviceReadOnly
-from blkdev.format import BytesLike
+from blkdev.format import PAGE_SIZE_BYTES, BytesLike
 
 _BLKGETSIZE64 = 0x8008_1272 if sys.maxsize > 1 << 32 else 0x8004_1272
 _BLKROGET = 0x125E
@@ -154,8 +154,9 @@ class FileDevice:
         return memoryview(self.read(offset, length)) if view is None else view
 
     def read_ahead(self, offset: int, length: int) -> None:
+        # Whole pages: what is cut off is a page at the end.
         end = offset + length
-        for at in range(offset, end, _READ_AHEAD_BYTES):
+        for at in range(offset & -PAGE_SIZE_BYTES, end, _READ_AHEAD_BYTES):
             size_bytes = min(_READ_AHEAD_BYTES, end - at)
             with contextlib.suppress(OSError):
                 os.posix_fadvise(self._descriptor, at, size_bytes, os.POSIX_FADV_WILLNEED)

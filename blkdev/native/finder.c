@@ -2,7 +2,6 @@
 #include "native.h"
 
 #include <errno.h>
-#include <sys/uio.h>
 
 static PyObject *staged_name, *damaged_name;
 
@@ -56,6 +55,8 @@ static int read_parts(Finder *self, uint64_t location, uint64_t skip, struct iov
 {
     uint64_t offset = offset_of(self, location) + skip;
     ssize_t wanted = 0, got;
+    if (maps_copy(self->maps, offset, parts, count))
+        return 1;
     for (int part = 0; part < count; part++)
         wanted += parts[part].iov_len;
     Py_BEGIN_ALLOW_THREADS

@@ -154,15 +154,50 @@ static void drop(Maps *self)
         Py_CLEAR(self->windows[at]);
 }
 
-Window *maps_reach(Maps *self, uint64_t offset, size_t length, size_t *skip)
+/* The place of the window with this range; NULL when there can be none. */
+static Window **place_of(Maps *self, uint64_t offset, size_t length, size_t *skip)
 {
-    uint64_t number = offset / self->window_size;
     *skip = offset % self->window_size;
     if (self->descriptor < 0 || !self->can_populate || length == 0 || offset > self->end ||
         length > self->end - offset || length > self->window_size - *skip)
         return NULL;
-    Window **place = &self->windows[number % self->count], *old = *place;
-    if (old != NULL && old->number == number && window_is_true(old))
+    return &self->windows[offset / self->window_size % self->count];
+}
+
+static int is_window(const Window *self, uint64_t number)
+{
+    return self != NULL && self->number == number && window_is_true(self);
+}
+
+int maps_copy(Maps *self, uint64_t offset, const struct iovec *parts, int count)
+{
+    size_t skip, length = 0;
+    for (int part = 0; part < count; part++)
+        length += parts[part].iov_len;
+    Window **place = length > READ_MAX ? NULL : place_of(self, offset, length, &skip), *window;
+    if (place == NULL || !is_window(window = *place, offset / self->window_size) ||
+        !are_mapped(window, skip / PAGE, (skip + length + PAGE - 1) / PAGE))
+        return 0;
+    Py_INCREF(window);
+    Py_BEGIN_ALLOW_THREADS
+    for (int part = 0; part < count; part++) {
+        memcpy(parts[part].iov_base, window->address + skip, parts[part].iov_len);
+        skip += parts[part].iov_len;
+    }
+    Py_END_ALLOW_THREADS
+    int is_done = window_is_true(window);
+    Py_DECREF(window);
+    return is_done;
+}
+
+Window *maps_reach(Maps *self, uint64_t offset, size_t length, size_t *skip)
+{
+    uint64_t number = offset / self->window_size;
+    Window **place = place_of(self, offset, length, skip);
+    if (place == NULL)
+        return NULL;
+    Window *old = *place;
+    if (is_window(old, number))
         return (Window *)Py_NewRef(old);
     Window *made = window_new(self, number);
     if (made == NULL) {

@@ -26,6 +26,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <structmember.h>
+#include <sys/uio.h>
 
 #define SHARDS 256
 #define SHARD_SHIFT 56
@@ -116,6 +117,8 @@ int prepare_maps(void);
 Window *maps_reach(Maps *maps, uint64_t offset, size_t length, size_t *skip);
 /* Bring the range into memory and the map, without the interpreter's lock; 0: read it instead. */
 int maps_fill(Maps *maps, Window *window, size_t skip, size_t length);
+/* Copy what is mapped already, likewise; 0: read it instead. */
+int maps_copy(Maps *maps, uint64_t offset, const struct iovec *parts, int count);
 const uint8_t *window_at(const Window *window, size_t skip);
 /* Whether all it showed so far was on the device. */
 int window_is_true(const Window *window);
