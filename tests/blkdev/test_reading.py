@@ -706,7 +706,8 @@ def test_cold_get_is_one_read_of_the_pages_that_hold_the_record(loop_store, size
         assert store.get(key) == value
         spent = counters.of(store.device.name).since(before)
         assert spent.read_bytes <= size + 2 * PAGE
-        assert spent.reads <= 1 + size // 700_000
+        # A request has 128 pieces of memory at most, which may be pages.
+        assert spent.reads <= 1 + size // (128 * PAGE)
 
 
 @pytest.mark.needs_root
