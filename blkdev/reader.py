@@ -93,9 +93,9 @@ class Reader:
     def values(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
         """(key, value) of all keys in the device's order. Raises BlockDamaged."""
         order = sorted((self._place_of(key), key) for key in keys)
-        for at in range(-_AHEAD_COUNT, len(order), _AHEAD_COUNT):
-            self._read_ahead(place for place, _ in order[at + _AHEAD_COUNT :][:_AHEAD_COUNT])
-            for _, key in order[max(at, 0) : at + _AHEAD_COUNT]:
+        for at in range(0, len(order) + _AHEAD_COUNT, _AHEAD_COUNT):
+            self._read_ahead(place for place, _ in order[at : at + _AHEAD_COUNT])
+            for _, key in order[max(at - _AHEAD_COUNT, 0) : at]:
                 yield key, self.value(key)
 
     def _place_of(self, key: bytes) -> tuple[int, int]:
