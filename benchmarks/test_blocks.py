@@ -178,7 +178,16 @@ def test_cold_get(benchmark, field, results, disk, workload):
         limits.drop_caches()
         return disk.random_reads(workload.size_bytes, len(order))
 
+    def many():
+        own = field.contestants[OWN]
+        own.reopen()
+        keys = Blocks("read", workload).keys()
+        wanted = [keys[number] for number in order]
+        limits.drop_caches()
+        return lambda: sum(1 for _ in field.own.store.get_many(wanted))
+
     contestants = {name: reads_of(name, one) for name, one in field.contestants.items()}
+    contestants["blkdev, get_many"] = many
     contestants["limit: cold read"] = limit
     for name, values in race(benchmark, OWN, contestants).items():
         results.add(f"cold get {workload.name}", name, "/s", values)

@@ -3,13 +3,11 @@
 
 from array import array
 
+from contextlib import AbstractContextManager
+
 from blkdev.format import BytesLike
 
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
-def guard(address: int, length: int, /) -> bool:
-    """Turn read errors in this range of memory into zeros and a count."""
-
-def unguard(address: int, /) -> None: ...
 def fault_count() -> int: ...
 def stage(
     index: object,
@@ -49,6 +47,29 @@ def scan(
 def enter(index: object, entries: array[int], at: int, slot: int, /) -> tuple[int, int]:
     """(number of the first entry from `at` on that is not plain, bytes of those before it)."""
 
+class Maps:
+    """Read-only maps of a device; a range that turns out unreadable is zeros and a fault."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        end: int,
+        window_count: int,
+        window_size_bytes: int,
+        mapped_max_bytes: int,
+        /,
+    ) -> None: ...
+    def view(self, offset: int, length: int, /) -> memoryview | None:
+        """The range, read-only, valid as long as it is referenced; None when it has to be read."""
+
+    def resize(self, end: int, /) -> None:
+        """Map up to `end` from now on."""
+
+    def end(self) -> int:
+        """Where the last map that is in use ends."""
+
+    def close(self) -> None: ...
+
 class Index:
     count: int
     size_bytes: int
@@ -60,14 +81,20 @@ class Index:
     def remove(self, fingerprint: int, location: int, /) -> bool: ...
     def is_there(self, number: int, /) -> bool: ...
     def put_off(self, number: int, homes: int, used: int, /) -> None: ...
+    def pin(self, fingerprint: int, location: int, /) -> bool: ...
+    def unpin(self, location: int, /) -> None: ...
+    def pin_count(self, slot: int, /) -> int: ...
     def shard(self, number: int, /) -> tuple[int, int, bytes]: ...
     def load(self, number: int, homes: int, used: int, slots: BytesLike, /) -> None: ...
 
 class Finder:
     def __init__(
         self,
+        reader: object,
         index: object,
         log: object,
+        catalog: object,
+        maps: Maps,
         descriptor: int,
         verify: bool,
         salt: int,
@@ -83,6 +110,12 @@ class Finder:
 
     def size(self, key: bytes, /) -> int | None:
         """The value's size, otherwise as `value`."""
+
+    def has(self, key: bytes, /) -> bool:
+        """Whether it is there, otherwise as `value`."""
+
+    def view(self, key: bytes, /) -> AbstractContextManager[memoryview]:
+        """As `reader.View`."""
 
     def part(self, key: bytes, start: int, length: int, /) -> bytes | None:
         """Part of the value, otherwise as `value`."""

@@ -9,7 +9,7 @@ Invariants
   tombstone whose target segment is still in use.
 - A tombstone names one physical record. It may go only after that record's segment was freed.
 - A name's removal may go only when no other record of that name is in any segment in use.
-- `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
+- The index counts the open views of each slot as pins: a pinned segment's bytes stay as they are.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
 - `bad_slots` are segments with unreadable sectors (see blkdev/care/bad_slots.py): never in `free`.
@@ -20,7 +20,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -86,7 +86,6 @@ class Catalog:
         self.used_bytes = 0
         self.name_count = 0
         self.journal_record_count = 0
-        self.pins: Counter[int] = Counter()
         self.damaged: set[int] = set()
         self.bad_slots: dict[int, bool] = {}
 

@@ -19,6 +19,7 @@ Invariants
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,6 +35,9 @@ from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
 _VICTIMS_MAX = 16
+_VIEWS_WAIT_S = 0.25
+"""How long a full store waits for views of what has to be freed first; most last microseconds."""
+_VIEWS_PAUSE_S = 0.001
 _CHECKPOINT_SHARE = 8
 """Bytes of freed segments for each byte of the checkpoint that freeing them in the background
 costs."""
@@ -73,6 +77,8 @@ class Compactor:
         self._unmovable: set[int] = set()
         self._emptied: list[Emptied] = []
         self._before = 0
+        self.is_held = False
+        """Whether a view kept the last round from what it had to do first."""
         self._usable_bytes = volume.geometry.segment_size_bytes - 2 * fmt.PAGE_SIZE_BYTES
         groups = self._usable_bytes // log.staged_size_max_bytes + 2
         self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
@@ -100,10 +106,14 @@ class Compactor:
         """
         report = CompactReport()
         gained = False
+        deadline_s = time.monotonic() + _VIEWS_WAIT_S
         while len(self._catalog.free) <= keep_free:
-            if not self.free_some(report) and not self._retire_active():
+            if self.free_some(report) or self._retire_active():
+                gained = True
+            elif gained or not self.is_held or time.monotonic() >= deadline_s:
                 return gained
-            gained = True
+            else:
+                time.sleep(_VIEWS_PAUSE_S)
         return True
 
     def _retire_active(self) -> bool:
@@ -173,8 +183,12 @@ class Compactor:
             room = log.room_bytes() + len(catalog.free) * usable
             left_out = self._unmovable | waiting
             known = [s for s in catalog.candidates(self._before) if s.sequence not in left_out]
-            pinned = {s.sequence for s in known if catalog.pins[s.slot]}
+            pinned = {s.sequence for s in known if catalog.index.pin_count(s.slot)}
         interrupted = [segment for segment in known if segment.copied]
+        first = (
+            interrupted if beyond is None else [s for s in known if s.copied or s.slot >= beyond]
+        )
+        self.is_held = any(segment.sequence in pinned for segment in first)
         if interrupted:
             return [segment for segment in interrupted if segment.sequence not in pinned][:1]
         able = [segment for segment in known if segment.sequence not in pinned]
@@ -278,8 +292,8 @@ class Compactor:
         ready: list[Emptied] = []
         with log.write_lock, log.state_lock:
             for item in emptied:
-                if catalog.pins[item.segment.slot]:
-                    item.segment.copied = True
+                if catalog.index.pin_count(item.segment.slot):
+                    item.segment.copied = self.is_held = True
                 else:
                     ready.append(item)
         if not ready:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blkdev.format import PAGE_SIZE_BYTES, BytesLike
+
+if TYPE_CHECKING:
+    from blkdev._native import Maps
 
 
 class Device(Protocol):
@@ -23,6 +26,8 @@ class Device(Protocol):
     read_only: bool
     descriptor: int | None
     """What `pread` reads the same bytes from, until `close`; None when nothing does."""
+    maps: Maps | None
+    """What maps the same bytes; None when nothing does."""
 
     @property
     def fault_count(self) -> int:
@@ -36,6 +41,9 @@ class Device(Protocol):
 
         Later writes to the range show through.
         """
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """The range will be read soon. Best effort, and waits for nothing."""
 
     def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         """All buffers, one after the other, or OSError; visible to readers when it returns."""
@@ -99,6 +107,7 @@ class RamDevice:
         self.size_bytes = size_bytes
         self.read_only = read_only
         self.descriptor: int | None = None
+        self.maps: Maps | None = None
         self.fault_count = 0
         self.pages: dict[int, bytes] = {} if pages is None else pages
         self.events: list[Event] = []
@@ -117,6 +126,9 @@ class RamDevice:
 
     def view(self, offset: int, length: int) -> memoryview:
         return memoryview(self.read(offset, length))
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """All is in memory."""
 
     def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         data = b"".join(buffers)
@@ -142,7 +154,7 @@ class RamDevice:
         first, last = offset // PAGE_SIZE_BYTES, (offset + length) // PAGE_SIZE_BYTES
         if self._record:
             self.events.append(Event("discard", offset, length.to_bytes(8, "little")))
-        for page in [page for page in self.pages if first <= page < last]:
+        for page in [page for page in tuple(self.pages) if first <= page < last]:
             del self.pages[page]
 
     def reserve(self, _offset: int, _length: int) -> bool:
@@ -158,7 +170,7 @@ class RamDevice:
         if self._record:
             self.events.append(Event("resize", size_bytes, b""))
         self.size_bytes = size_bytes
-        for page in [page for page in self.pages if page * PAGE_SIZE_BYTES >= size_bytes]:
+        for page in [page for page in tuple(self.pages) if page * PAGE_SIZE_BYTES >= size_bytes]:
             del self.pages[page]
         return True
 

@@ -4,6 +4,8 @@ Invariants
 - No lock is held during I/O. A segment is wiped or reused only after nothing in it is alive, so a
   record that is still in the index after it was read was read whole; the check costs one
   comparison unless a segment was wiped or opened meanwhile.
+- A view pins its segment in the same step that finds its record in the index: from then on the
+  segment's bytes stay as they are.
 - A fingerprint is confirmed by the key in the record's header; a damaged header is BlockDamaged,
   never "not found". So is a value that was found rotten, by whatever is asked of its key.
 """
@@ -11,7 +13,8 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
@@ -28,8 +31,8 @@ _READ_SIZE_MAX_BYTES = 64 << 10
 """Larger records are read through a map: one copy less."""
 _HEAD = fmt.RECORD_HEADER.size_bytes
 _ROTTEN = "its value fails its checksum"
-NO_SLOT = -1
-"""Of a view that holds up no segment."""
+_AHEAD_COUNT = 16
+"""So many records are asked for while as many before them are being read."""
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
 """The bits of a location that say where, in device order."""
 T = TypeVar("T")
@@ -66,7 +69,7 @@ class Reader:
 
     def refresh(self) -> None:
         """The geometry has changed. What both have lies where it did, for reads under way."""
-        self._finder = _finder_for(self._volume, self._catalog, self._log, verify=self._verify)
+        self._finder = self._new_finder()
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""
@@ -85,25 +88,49 @@ class Reader:
 
     def value(self, key: bytes) -> bytes | None:
         """The key's value. Raises BlockDamaged."""
-        finder = self._finder_of(key)
-        if finder is not None:
-            value = finder.value(key)
-            if value is not NotImplemented:
-                return value
-        return self._search(key, self._value_at)
+        finder = self._finder
+        value = NotImplemented if finder is None else finder.value(key)
+        return self._search(key, self._value_at) if value is NotImplemented else value
+
+    def values(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+        """(key, value) of all keys in the device's order. Raises BlockDamaged."""
+        order = sorted((self._place_of(key), key) for key in keys)
+        for at in range(0, len(order) + _AHEAD_COUNT, _AHEAD_COUNT):
+            self._read_ahead(place for place, _ in order[at : at + _AHEAD_COUNT])
+            for _, key in order[max(at - _AHEAD_COUNT, 0) : at]:
+                yield key, self.value(key)
+
+    def _place_of(self, key: bytes) -> tuple[int, int]:
+        """Where on the device its record begins and ends, probably; (0, 0) when it has none."""
+        fingerprint = self._fingerprint(key)
+        with self._log.state_lock:
+            locations = self._index.locations(fingerprint)
+        if not locations or locations[0] in self._log.staged:
+            return 0, 0
+        begin = self._volume.device_offset(locations[0])
+        return begin, begin + fmt.location_size(locations[0])
+
+    def _read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+        """Ask for these, in as few pieces as they lie in."""
+        first = last = 0
+        for begin, end in places:
+            if begin > last:
+                self._volume.device.read_ahead(first, last - first)
+                first = begin
+            last = max(last, end)
+        self._volume.device.read_ahead(first, last - first)
 
     def has(self, key: bytes) -> bool:
         """Whether the key is there. Raises BlockDamaged, also when only its value was found so."""
-        finder = self._finder_of(key)
-        size = NotImplemented if finder is None else finder.size(key)
-        return self.find(key) is not None if size is NotImplemented else size is not None
+        finder = self._finder
+        has = NotImplemented if finder is None else finder.has(key)
+        return self.find(key) is not None if has is NotImplemented else has
 
     def size(self, key: bytes) -> int | None:
         """The size of the key's value, damaged or not. Raises BlockDamaged."""
-        if self._finder is not None:
-            size = self._finder.size(key)
-            if size is not NotImplemented:
-                return size
+        size = NotImplemented if self._finder is None else self._finder.size(key)
+        if size is not NotImplemented:
+            return size
         found = self._search(key, self._found_at, rotten_too=True)
         return None if found is None else int(found.header.value_size_bytes)
 
@@ -111,25 +138,15 @@ class Reader:
         self, key: bytes, start: int, length: int, *, damaged_too: bool = False
     ) -> bytes | None:
         """Bytes of the key's value, unchecked. Raises BlockDamaged."""
-        finder = self._finder_of(key)
-        if finder is not None:
-            part = finder.part(key, start, length)
-            if part is not NotImplemented:
-                return part
+        finder = self._finder
+        part = NotImplemented if finder is None else finder.part(key, start, length)
+        if part is not NotImplemented:
+            return part
         return self._search(
             key,
             lambda location, key, _: self._part_at(location, key, start, length),
             rotten_too=damaged_too,
         )
-
-    def _finder_of(self, key: bytes) -> Finder | None:
-        """The short way to the key's record. It knows nothing of damage that was found before."""
-        damaged = self._catalog.damaged
-        if damaged and self._finder is not None:
-            fingerprint = self._fingerprint(key)
-            if not damaged.isdisjoint(self._index.locations(fingerprint)):
-                return None
-        return self._finder
 
     def keys(self) -> Iterator[bytes]:
         """All keys; see `Store.keys`. What there is is settled by this call, not by iterating."""
@@ -183,34 +200,34 @@ class Reader:
             return before is None
         return found[1] == key and (before is None or found[0].sequence <= before)
 
-    def view(self, key: bytes) -> View:
+    def view(self, key: bytes) -> AbstractContextManager[memoryview]:
+        return View(self, key) if self._finder is None else self._finder.view(key)
+
+    def slow_view(self, key: bytes) -> View:
+        """For the C helper, which knows only the plain case."""
         return View(self, key)
 
+    def fail_view(self, key: bytes) -> None:
+        """What a view shows is not what was stored. Raises BlockDamaged."""
+        raise BlockDamaged(key, 0, "the device failed while it was read")
+
     def pinned_value(self, key: bytes) -> tuple[int, memoryview]:
-        """(pinned slot, value without a copy); for a small value a copy, and `NO_SLOT`.
+        """(pinned location, value without a copy where the device can).
 
         Raises KeyNotFound, BlockDamaged.
         """
-        finder = self._finder_of(key)
-        if finder is not None:
-            copy = finder.value(key)
-            if isinstance(copy, bytes):
-                return NO_SLOT, memoryview(copy)
         while True:
             found = self._search(key, self._view_at)
             if found is None:
                 raise KeyNotFound(key)
             fingerprint, location, value = found
-            slot = fmt.location_slot(location)
             with self._log.state_lock:
-                if self._index.has(fingerprint, location):
-                    self._catalog.pins[slot] += 1
-                    return slot, value
+                if self._index.pin(fingerprint, location):
+                    return location, value
 
-    def unpin(self, slot: int) -> None:
-        if slot != NO_SLOT:
-            with self._log.state_lock:
-                self._catalog.pins[slot] -= 1
+    def unpin(self, location: int) -> None:
+        with self._log.state_lock:
+            self._index.unpin(location)
 
     def record(self, location: int, key: bytes) -> bytes:
         """The value of a name's or journal's record, always checked. Raises BlockDamaged."""
@@ -368,44 +385,50 @@ class Reader:
         self._check_open()
         return BlockDamaged(key, self._volume.device_offset(location), why)
 
-
-def _finder_for(volume: Volume, catalog: Catalog, log: Log, *, verify: bool) -> Finder | None:
-    """The short way to a record in C, where the device is a file and the helper was built."""
-    descriptor = volume.device.descriptor
-    if Finder is None or descriptor is None:
-        return None
-    geometry = volume.geometry
-    before = geometry.segments_before_middle
-    return Finder(
-        catalog.index,
-        log,
-        descriptor,
-        verify,
-        volume.index_salt,
-        volume.seed,
-        geometry.segment_offset(0),
-        geometry.segment_size_bytes,
-        before,
-        geometry.segment_offset(before) - before * geometry.segment_size_bytes,
-    )
+    def _new_finder(self) -> Finder | None:
+        """The short way to a record in C, where the device is a file and the helper was built."""
+        device, geometry = self._volume.device, self._volume.geometry
+        if Finder is None or device.descriptor is None or device.maps is None:
+            return None
+        before = geometry.segments_before_middle
+        return Finder(
+            self,
+            self._index,
+            self._log,
+            self._catalog,
+            device.maps,
+            device.descriptor,
+            self._verify,
+            self._volume.index_salt,
+            self._volume.seed,
+            geometry.segment_offset(0),
+            geometry.segment_size_bytes,
+            before,
+            geometry.segment_offset(before) - before * geometry.segment_size_bytes,
+        )
 
 
 class View:
     """Context manager around one value; the memoryview is valid inside the `with` only.
 
-    Raises BlockDamaged at its end when what it showed was not what was stored.
+    Raises BlockDamaged at its end when what it showed was not what was stored. Twin of
+    `native/view.c`.
     """
 
     def __init__(self, reader: Reader, key: bytes) -> None:
         self._reader = reader
         self._key = key
+        self._location = 0
 
     def __enter__(self) -> memoryview:
+        if self._location:
+            raise RuntimeError("this view is open")
         self._faults = self._reader.fault_count
-        self._slot, value = self._reader.pinned_value(self._key)
+        self._location, value = self._reader.pinned_value(self._key)
         return value
 
     def __exit__(self, *_raised: object) -> None:
-        self._reader.unpin(self._slot)
-        if self._slot != NO_SLOT and self._faults != self._reader.fault_count:
-            raise BlockDamaged(self._key, 0, "the device failed while it was read")
+        location, self._location = self._location, 0
+        self._reader.unpin(location)
+        if self._faults != self._reader.fault_count:
+            self._reader.fail_view(self._key)

@@ -251,6 +251,14 @@ class Store:
             raise KeyNotFound(key)
         return value
 
+    def get_many(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+        """(key, value) of each key, None for one that is not there. In device order and read
+        ahead, so that a cold store gives many much sooner than by `get`; only the keys are held in
+        memory. Raises BlockDamaged, NewerFormat at the key it is about; nothing comes after that.
+        """
+        self._check_open()
+        return self._reader.values(keys)
+
     def get_part(self, key: bytes, start: int, length: int, *, damaged_too: bool = False) -> bytes:
         """Bytes of the value from `start` on, fewer only at its end; never checked against its
         checksum: for a caller who has checked the whole value before. With `damaged_too` even of a
@@ -264,7 +272,8 @@ class Store:
         return part
 
     def view(self, key: bytes) -> AbstractContextManager[memoryview]:
-        """The value without a copy where possible: read-only, valid inside the `with` only.
+        """The value without a copy where possible: read-only, valid inside the `with` only, and
+        open once at a time. What it lies in is not freed meanwhile, so be short.
 
         Raises KeyNotFound, BlockDamaged on entering.
         """

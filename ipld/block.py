@@ -54,8 +54,13 @@ class Block:
     @staticmethod
     def verify(cid: bytes, data: BytesLike) -> Block:
         """Bytes from elsewhere, checked. Raises HashMismatch, BlockTooLarge, InvalidCid."""
-        if len(data) > BLOCK_SIZE_MAX_BYTES:
-            raise BlockTooLarge(f"block of {len(data)} bytes (limit {BLOCK_SIZE_MAX_BYTES})")
-        if not multihash.verify(cids.multihash_of(cid), data):
+        if not Block.matches(cids.multihash_of(cid), data):
             raise HashMismatch(f"{len(data)} bytes do not hash to {cids.to_text(cid)}")
         return Block(cid, data)
+
+    @staticmethod
+    def matches(hashed: bytes, data: BytesLike) -> bool:
+        """Whether the bytes have this multihash. Raises BlockTooLarge, InvalidCid."""
+        if len(data) > BLOCK_SIZE_MAX_BYTES:
+            raise BlockTooLarge(f"block of {len(data)} bytes (limit {BLOCK_SIZE_MAX_BYTES})")
+        return multihash.verify(hashed, data)

@@ -49,7 +49,8 @@ class Recent(Generic[Key, Value]):
     def put(self, key: Key, value: Value, weight: int = 1) -> None:
         """Remember a value, perhaps forgetting others."""
         with self._lock:
-            self._remove(key)
+            if key in self._young or key in self._old:
+                self._remove(key)
             self._insert(key, (value, weight))
 
     def discard(self, key: Key) -> None:

@@ -11,7 +11,6 @@ changed while the multihash is still in the set. The set is bounded, so this win
 from __future__ import annotations
 
 from ipld.block import Block, BytesLike
-from ipld.errors import HashMismatch
 from repo.errors import BlockDamaged
 from repo.recent import Recent
 
@@ -33,10 +32,8 @@ class Verified:
 
     def check(self, cid: bytes, multihash: bytes, data: BytesLike) -> None:
         """Hash what was read and remember the result. Raises BlockDamaged."""
-        try:
-            Block.verify(cid, data)
-        except HashMismatch:
-            raise BlockDamaged(cid) from None
+        if not Block.matches(multihash, data):
+            raise BlockDamaged(cid)
         self._recent.put(multihash, True)
 
     def forget(self, multihash: bytes) -> None:

@@ -5,7 +5,7 @@
 - A test that needs something of the machine says so with a `needs_…` marker. Where that is
   missing the test is skipped with the reason, except in CI (environment variable `CI` set): there
   a skip is a failure, because nobody would see it.
-- `IPFS_MFS_PURE=1` runs the engine without its C helper.
+- `IPFS_MFS_PURE=1` runs the engine without its C helper, and leaves out `needs_helper`.
 - A log record of WARNING or above that the test did not announce with `allow_logs` fails it.
 """
 
@@ -70,6 +70,14 @@ MISSING = {
     "needs_node": _missing_node,
     "needs_peers": _missing_peers,
 }
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is about the C helper itself is left out without it: that was asked for, no skip."""
+    if os.environ.get("IPFS_MFS_PURE"):
+        left_out = [item for item in items if item.get_closest_marker("needs_helper")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -276,7 +276,7 @@ class Resizer:
         """
         done = CompactReport()
         moving = self._compactor.free_some(done, beyond=first_slot)
-        if not moving and not self._is_kept(left):
+        if not moving and not self._compactor.is_held:
             # No room for what they keep, unless dead records elsewhere give theirs.
             self._compactor.free_some(done, limit_bytes=1)
             moving = done.segments_freed > 0
@@ -291,10 +291,3 @@ class Resizer:
                 "be moved (check says what is hit)"
             )
         return moving
-
-    def _is_kept(self, left: list[Segment]) -> bool:
-        """Whether a view pins one of them, or one whose emptying was interrupted."""
-        with self._log.state_lock:
-            pins, segments = self._catalog.pins, self._catalog.segments.values()
-            interrupted = [segment for segment in segments if segment.copied]
-            return any(pins[segment.slot] for segment in (*left, *interrupted))

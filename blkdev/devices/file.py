@@ -1,14 +1,14 @@
 """Plain files and block devices. With `direct.py` all that makes system calls in the engine.
 
 Invariants
+- Maps exist only where the C helper was built (`native/maps.c`): it turns a read error under a map
+  into zeros and a count (`fault_count`). Without it a view is a copy.
 - Maps are PROT_READ: nothing is ever written through one, so a stray pointer cannot damage the
   store, and no page of the device is dirty that `write` did not make so.
-- A mapped page is touched only after MADV_POPULATE_READ succeeded on it: a read error is then an
-  OSError instead of SIGBUS, and the I/O happens with the interpreter lock released. A page may be
-  evicted between the two; where the C helper was built, an error then is a count (`fault_count`).
+- The I/O for a mapped page happens with the interpreter lock released, before the page is handed
+  out, and reads that page only. The system may take it back between the two.
 - No map reaches beyond the device's end.
 - An exclusive flock is held from open to close (a shared one when read-only).
-- `_windows_lock` guards the table of maps and is held for no I/O.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import mmap
 import os
 import stat
 import sys
-import threading
 import time
-import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from struct import unpack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blkdev.devices.direct import DirectWriter
 from blkdev.errors import DeviceBusy, DeviceReadOnly
@@ -35,7 +31,6 @@ from blkdev.format import PAGE_SIZE_BYTES, BytesLike
 
 _BLKGETSIZE64 = 0x8008_1272 if sys.maxsize > 1 << 32 else 0x8004_1272
 _BLKROGET = 0x125E
-_MADV_POPULATE_READ = 22
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
 _NO_ROOM = (28, 122)
@@ -48,61 +43,30 @@ _LARGE_WRITE_BYTES = 1 << 20
 being hashed, and the sync at the end finds little left to do."""
 _STREAM_BYTES = 16 << 20
 """More than this since the last sync is a stream: its large writes go past the page cache."""
+_READ_AHEAD_BYTES = 128 << 10
+"""The system may cut what is asked for at once to as much as this."""
 _LOCK_TRIES = 6
 _LOCK_PAUSE_S = 0.05
 _WINDOW_SIZE_BYTES = (256 << 20) if sys.maxsize > 1 << 32 else (16 << 20)
 _WINDOW_COUNT = 4096 if sys.maxsize > 1 << 32 else 32
-_POPULATED_MAX_BYTES = 64 << 20
+_MAPPED_MAX_BYTES = 64 << 20
 """What maps may hold of the device before they are dropped and made anew. The pages stay cached;
 but those in a map count as this process's memory and look like a leak."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_mmap = _libc.mmap64 if hasattr(_libc, "mmap64") else _libc.mmap
-_mmap.restype = ctypes.c_void_p
-_mmap.argtypes = (
-    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
-)  # fmt: skip
-_munmap = _libc.munmap
-_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_madvise = _libc.madvise
-_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _fallocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _sync_file_range = _libc.sync_file_range
 _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 if TYPE_CHECKING:
-    from blkdev import _native as native
+    from blkdev._native import Maps, fault_count
 else:
     try:
-        from blkdev import _native as native
+        from blkdev._native import Maps, fault_count
     except ImportError:
-        native = None
-
-
-class _Window:
-    """One read-only map of part of the device; unmapped when its last view is gone."""
-
-    def __init__(self, descriptor: int, offset: int, length: int) -> None:
-        address = _mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
-        if address == _MAP_FAILED:
-            raise OSError(ctypes.get_errno(), "cannot map the device")
-        memory = (ctypes.c_ubyte * length).from_address(address)
-        if native is not None:
-            native.guard(address, length)
-        self.end = offset + length
-        self.unmapping = weakref.finalize(memory, _unmap, address, length)
-        self.address: int = address
-        # The view owns `memory`, and every slice owns the view.
-        self.bytes = memoryview(memory).cast("B").toreadonly()
-
-
-def _unmap(address: int, length: int) -> None:
-    if native is not None:
-        native.unguard(address)
-    _munmap(address, length)
+        Maps = None
 
 
 class FileDevice:
@@ -125,13 +89,6 @@ class FileDevice:
         """
         self.name = str(path)
         self.read_only = read_only
-        self._window_count, self._window_size_bytes = windows
-        self._windows: OrderedDict[int, _Window] = OrderedDict()
-        self._windows_lock = threading.Lock()
-        self._mapped: list[tuple[int, weakref.finalize[..., Any]]] = []
-        self._populated_bytes = 0
-        self._faults_seen = self.fault_count
-        self._can_populate = True
         self._unsynced_bytes = 0
         self._backing_bytes = 0
         self._backing_until_s = 0.0
@@ -149,6 +106,9 @@ class FileDevice:
                 os.fsync(self._descriptor)
             # Reads are of one record, whose length is known: what lies behind it is another's.
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+            self.maps: Maps | None = None
+            if Maps is not None:
+                self.maps = Maps(self._descriptor, self.size_bytes, *windows, _MAPPED_MAX_BYTES)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -195,56 +155,22 @@ class FileDevice:
         return data
 
     def view(self, offset: int, length: int) -> memoryview:
-        number, skip = divmod(offset, self._window_size_bytes)
-        if skip + length > self._window_size_bytes or not self._can_populate:
-            return memoryview(self.read(offset, length))
-        if self._faults_seen != self.fault_count:
-            # A window may have zeros where the device has something else.
-            self._faults_seen = self.fault_count
-            self._drop_windows()
-        try:
-            window = self._windows.get(number) or self._map(number)
-        except OSError:
-            # No address space is left for a map: no fault of the device.
-            return memoryview(self.read(offset, length))
-        begin = skip & -PAGE_SIZE_BYTES
-        if _madvise(window.address + begin, skip + length - begin, _MADV_POPULATE_READ):
-            # EINVAL: a kernel before 5.14. Anything else is a read error: let pread name it.
-            self._can_populate = ctypes.get_errno() != 22
-            # The traceback of a read error must not keep the map, and with it the device.
-            del window
-            return memoryview(self.read(offset, length))
-        view = window.bytes[skip : skip + length]
-        self._populated_bytes += length
-        if self._populated_bytes > _POPULATED_MAX_BYTES:
-            self._drop_windows()
-        return view
+        view = None if self.maps is None else self.maps.view(offset, length)
+        # What cannot be mapped may be read, and a read error is named by a read.
+        return memoryview(self.read(offset, length)) if view is None else view
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        # Whole pages: what is cut off is a page at the end.
+        end = offset + length
+        for at in range(offset & -PAGE_SIZE_BYTES, end, _READ_AHEAD_BYTES):
+            size_bytes = min(_READ_AHEAD_BYTES, end - at)
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._descriptor, at, size_bytes, os.POSIX_FADV_WILLNEED)
 
     @property
     def fault_count(self) -> int:
         """Of all devices of the process."""
-        return 0 if native is None else native.fault_count()
-
-    def _drop_windows(self) -> None:
-        """Maps that views are open on stay until the last of those is gone."""
-        with self._windows_lock:
-            self._windows.clear()
-            self._populated_bytes = 0
-
-    def _map(self, number: int) -> _Window:
-        offset = number * self._window_size_bytes
-        with self._windows_lock:
-            length = min(self._window_size_bytes, self.size_bytes - offset)
-            if length <= 0:
-                raise OSError(22, "view beyond the end of the device")
-            window = self._windows.get(number)
-            if window is None:
-                window = self._windows[number] = _Window(self._descriptor, offset, length)
-                self._mapped = [each for each in self._mapped if each[1].alive]
-                self._mapped.append((window.end, window.unmapping))
-                while len(self._windows) > self._window_count:
-                    self._windows.popitem(last=False)
-            return window
+        return 0 if self.maps is None else fault_count()
 
     def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         size_bytes = sum(map(len, buffers))
@@ -309,25 +235,24 @@ class FileDevice:
 
     def _use(self, size_bytes: int) -> None:
         """From here on maps are made for this size, and none is used that is too short for it."""
-        with self._windows_lock:
-            self.size_bytes = size_bytes
-            self._windows.clear()
+        self.size_bytes = size_bytes
+        if self.maps is not None:
+            self.maps.resize(size_bytes)
 
     def _is_mapped_beyond(self, size_bytes: int) -> bool:
         """Whether, after a while, a view still keeps a map of the end: whoever touches a page of
-        it that was cut off would be killed.
+        it that was cut off would see zeros.
         """
         for _ in range(_LOCK_TRIES):
-            with self._windows_lock:
-                ends = [end for end, unmapping in self._mapped if unmapping.alive]
-            if all(end <= size_bytes for end in ends):
+            if self.maps is None or self.maps.end() <= size_bytes:
                 return False
             time.sleep(_LOCK_PAUSE_S)
         return True
 
     def close(self) -> None:
         # No lock: in a fork nobody might be left to release it.
-        self._windows = OrderedDict()
+        if self.maps is not None:
+            self.maps.close()
         # Forgotten before it is closed: its number may be another file's at once.
         self._direct.close()
         closing, self._descriptor, self.descriptor = self._descriptor, -1, None

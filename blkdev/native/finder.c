@@ -2,23 +2,30 @@
 #include "native.h"
 
 #include <errno.h>
-#include <sys/uio.h>
 
-typedef struct {
-    PyObject_HEAD
-    Index *index;
-    PyObject *log;
-    unsigned long long salt, first_offset, segment_size, before_middle, after_offset;
-    unsigned int seed;
-    int descriptor, verify;
-} Finder;
-
-static PyObject *staged_name;
+static PyObject *staged_name, *damaged_name;
 
 #define SLOW Py_NewRef(Py_NotImplemented)
 
-/* 1: exactly one record has the key's fingerprint and it is not staged. 0: none has. -1: ask Python. */
-static int locate(Finder *self, PyObject *key, Slot *entry)
+/* Whether what the owner has under that name holds the location; also when it cannot be told. */
+static int is_in(PyObject *owner, PyObject *name, uint64_t location)
+{
+    int found = -1;
+    PyObject *held = PyObject_GetAttr(owner, name);
+    Py_ssize_t size = held == NULL ? -1 : PyObject_Size(held);
+    if (size == 0)
+        found = 0;
+    PyObject *number = size > 0 ? PyLong_FromUnsignedLongLong(location) : NULL;
+    if (number != NULL)
+        found = PySequence_Contains(held, number);
+    Py_XDECREF(number);
+    Py_XDECREF(held);
+    if (found < 0)
+        PyErr_Clear();
+    return found != 0;
+}
+
+int locate(Finder *self, PyObject *key, Slot *entry, int damaged_too)
 {
     if (!PyBytes_CheckExact(key) || PyBytes_GET_SIZE(key) > KEY_MAX || self->descriptor < 0)
         return -1;
@@ -33,26 +40,25 @@ static int locate(Finder *self, PyObject *key, Slot *entry)
     if (slot[1].fingerprint == entry->fingerprint)
         return -1;
     entry->location = slot->location;
-    PyObject *staged = PyObject_GetAttr(self->log, staged_name);
-    PyObject *location = PyLong_FromUnsignedLongLong(entry->location);
-    int is_staged = -1;
-    if (staged != NULL && location != NULL)
-        is_staged = PyDict_Contains(staged, location);
-    Py_XDECREF(staged);
-    Py_XDECREF(location);
-    if (is_staged < 0)
-        PyErr_Clear();
-    return is_staged == 0 ? 1 : -1;
+    if (is_in(self->log, staged_name, entry->location))
+        return -1;
+    return damaged_too || !is_in(self->catalog, damaged_name, entry->location) ? 1 : -1;
+}
+
+uint64_t offset_of(const Finder *self, uint64_t location)
+{
+    uint64_t slot = slot_of(location), offset = (location & ((1 << OFFSET_BITS) - 1)) << 3;
+    return offset + slot * self->segment_size +
+           (slot < self->before_middle ? self->first_offset : self->after_offset);
 }
 
 /* Read into both parts without the interpreter's lock; 0 when the device does not give all. */
 static int read_parts(Finder *self, uint64_t location, uint64_t skip, struct iovec *parts, int count)
 {
-    uint64_t slot = location >> OFFSET_BITS & ((1 << SLOT_BITS) - 1), offset;
-    offset = (location & ((1 << OFFSET_BITS) - 1)) << 3;
-    offset += slot * self->segment_size + skip;
-    offset += slot < self->before_middle ? self->first_offset : self->after_offset;
+    uint64_t offset = offset_of(self, location) + skip;
     ssize_t wanted = 0, got;
+    if (maps_copy(self->maps, offset, parts, count))
+        return 1;
     for (int part = 0; part < count; part++)
         wanted += parts[part].iov_len;
     Py_BEGIN_ALLOW_THREADS
@@ -63,8 +69,7 @@ static int read_parts(Finder *self, uint64_t location, uint64_t skip, struct iov
     return got == wanted;
 }
 
-/* Whether a header and key as read are those of this key's block. */
-static int confirms(const Finder *self, const uint8_t *head, PyObject *key)
+int confirms(const Finder *self, const uint8_t *head, PyObject *key)
 {
     Py_ssize_t key_size = PyBytes_GET_SIZE(key);
     uint16_t key_field;
@@ -79,16 +84,28 @@ static int still_there(const Finder *self, Slot entry)
     return find_slot(self->index, entry.fingerprint, entry.location) != NULL;
 }
 
-static PyObject *finder_value(Finder *self, PyObject *key)
+/* Others may run while a large value is summed up; nobody else has the bytes yet. */
+static int is_whole(const uint8_t *value, uint32_t size, uint32_t checksum)
+{
+    uint32_t found;
+    if (size <= READ_MAX)
+        return crc32_of(0, value, size) == checksum;
+    Py_BEGIN_ALLOW_THREADS
+    found = crc32_of(0, value, size);
+    Py_END_ALLOW_THREADS
+    return found == checksum;
+}
+
+PyObject *finder_value(Finder *self, PyObject *key)
 {
     Slot entry;
     uint8_t head[HEAD_SIZE + KEY_MAX];
-    int found = locate(self, key, &entry);
+    int found = locate(self, key, &entry, 0);
     if (found == 0)
         Py_RETURN_NONE;
     Py_ssize_t head_size = found < 0 ? 0 : HEAD_SIZE + PyBytes_GET_SIZE(key);
-    Py_ssize_t room = found < 0 ? 0 : ((entry.location >> SIZE_SHIFT & SIZE_MASK) << 3) - head_size;
-    if (found < 0 || room < 0 || room > READ_MAX)
+    Py_ssize_t room = found < 0 ? 0 : (Py_ssize_t)size_of(entry.location) - head_size;
+    if (found < 0 || room < 0)
         return SLOW;
     PyObject *value = PyBytes_FromStringAndSize(NULL, room);
     if (value == NULL)
@@ -97,7 +114,7 @@ static PyObject *finder_value(Finder *self, PyObject *key)
     struct iovec parts[2] = {{head, head_size}, {content, room}};
     if (!read_parts(self, entry.location, 0, parts, 2) || !confirms(self, head, key) ||
         load_u32(head + 8) > (uint32_t)room || !still_there(self, entry) ||
-        (self->verify && crc32_of(0, content, load_u32(head + 8)) != load_u32(head + 12))) {
+        (self->verify && !is_whole(content, load_u32(head + 8), load_u32(head + 12)))) {
         Py_DECREF(value);
         return SLOW;
     }
@@ -106,20 +123,32 @@ static PyObject *finder_value(Finder *self, PyObject *key)
     return value;
 }
 
-static PyObject *finder_size(Finder *self, PyObject *key)
+/* 1: there, with its header and key in `head`. 0: not there. -1: ask Python. */
+static int read_head(Finder *self, PyObject *key, uint8_t *head, int damaged_too)
 {
     Slot entry;
+    int found = locate(self, key, &entry, damaged_too);
+    if (found != 1)
+        return found;
+    struct iovec part = {head, HEAD_SIZE + PyBytes_GET_SIZE(key)};
+    int is_it = read_parts(self, entry.location, 0, &part, 1) && confirms(self, head, key);
+    return is_it && still_there(self, entry) ? 1 : -1;
+}
+
+static PyObject *finder_size(Finder *self, PyObject *key)
+{
     uint8_t head[HEAD_SIZE + KEY_MAX];
-    int found = locate(self, key, &entry);
+    int found = read_head(self, key, head, 1);
     if (found == 0)
         Py_RETURN_NONE;
-    if (found < 0)
-        return SLOW;
-    struct iovec part = {head, HEAD_SIZE + PyBytes_GET_SIZE(key)};
-    if (!read_parts(self, entry.location, 0, &part, 1) || !confirms(self, head, key) ||
-        !still_there(self, entry))
-        return SLOW;
-    return PyLong_FromUnsignedLong(load_u32(head + 8));
+    return found < 0 ? SLOW : PyLong_FromUnsignedLong(load_u32(head + 8));
+}
+
+static PyObject *finder_has(Finder *self, PyObject *key)
+{
+    uint8_t head[HEAD_SIZE + KEY_MAX];
+    int found = read_head(self, key, head, 0);
+    return found < 0 ? SLOW : PyBool_FromLong(found);
 }
 
 /* Two reads: one that confirms the key, one of exactly what is wanted. Not checked against a sum. */
@@ -134,7 +163,7 @@ static PyObject *finder_part(Finder *self, PyObject *const *args, Py_ssize_t giv
     Py_ssize_t start = PyLong_AsSsize_t(args[1]), length = PyLong_AsSsize_t(args[2]);
     if (PyErr_Occurred())
         return NULL;
-    int found = start < 0 || length < 0 ? -1 : locate(self, args[0], &entry);
+    int found = start < 0 || length < 0 ? -1 : locate(self, args[0], &entry, 0);
     if (found == 0)
         Py_RETURN_NONE;
     if (found < 0)
@@ -165,33 +194,40 @@ static PyObject *finder_close(Finder *self, PyObject *unused)
 
 static PyObject *finder_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *index, *log;
+    PyObject *reader, *index, *log, *catalog, *maps;
     Finder *self = (Finder *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    if (!PyArg_ParseTuple(args, "O!OipKIKKKK", &IndexType, &index, &log, &self->descriptor,
-                          &self->verify, &self->salt, &self->seed, &self->first_offset,
-                          &self->segment_size, &self->before_middle, &self->after_offset)) {
+    if (!PyArg_ParseTuple(args, "OO!OOO!ipKIKKKK", &reader, &IndexType, &index, &log, &catalog,
+                          &MapsType, &maps, &self->descriptor, &self->verify, &self->salt,
+                          &self->seed, &self->first_offset, &self->segment_size,
+                          &self->before_middle, &self->after_offset)) {
         Py_DECREF(self);
         return NULL;
     }
+    self->reader = Py_NewRef(reader);
     self->index = (Index *)Py_NewRef(index);
     self->log = Py_NewRef(log);
+    self->catalog = Py_NewRef(catalog);
+    self->maps = (Maps *)Py_NewRef(maps);
     return (PyObject *)self;
 }
 
 static int finder_traverse(Finder *self, visitproc visit, void *arg)
 {
+    Py_VISIT(self->reader);
     Py_VISIT(self->log);
-    Py_VISIT(self->index);
+    Py_VISIT(self->catalog);
     return 0;
 }
 
+/* What C reads through stays until the end: a view may still have to take back its pin. */
 static int finder_clear(Finder *self)
 {
-    Py_CLEAR(self->log);
-    Py_CLEAR(self->index);
     self->descriptor = -1;
+    Py_CLEAR(self->reader);
+    Py_CLEAR(self->log);
+    Py_CLEAR(self->catalog);
     return 0;
 }
 
@@ -200,12 +236,16 @@ static void finder_dealloc(Finder *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     finder_clear(self);
+    Py_CLEAR(self->index);
+    Py_CLEAR(self->maps);
     type->tp_free((PyObject *)self);
 }
 
 static PyMethodDef finder_methods[] = {
     {"value", (PyCFunction)finder_value, METH_O, "The value, None, or NotImplemented."},
     {"size", (PyCFunction)finder_size, METH_O, "The value's size, None, or NotImplemented."},
+    {"has", (PyCFunction)finder_has, METH_O, "Whether it is there, or NotImplemented."},
+    {"view", (PyCFunction)finder_view, METH_O, "A context manager around the value."},
     {"part", (PyCFunction)(void (*)(void))finder_part, METH_FASTCALL, "Part of the value, likewise."},
     {"close", (PyCFunction)finder_close, METH_NOARGS, "Answer NotImplemented from now on."},
     {NULL},
@@ -226,5 +266,6 @@ PyTypeObject FinderType = {
 int prepare_finder(void)
 {
     staged_name = PyUnicode_InternFromString("staged");
-    return staged_name == NULL ? -1 : PyType_Ready(&FinderType);
+    damaged_name = PyUnicode_InternFromString("damaged");
+    return staged_name == NULL || damaged_name == NULL ? -1 : PyType_Ready(&FinderType);
 }

@@ -1,9 +1,12 @@
 /* A read error under a map is a SIGBUS, which ends the process. Here it becomes a page of zeros and a
- * count, which whoever reads through the map looks at afterwards (blkdev/reader.py: View).
+ * count, which whoever reads through the map looks at afterwards (view.c, blkdev/reader.py: View).
  *
  * The handler runs on the thread that touched the page. It only reads `ranges`, whose entries are
- * written whole (length last, and first when one goes), and makes one system call. A SIGBUS that is
- * not ours gets the handler that was there before.
+ * written whole (length last, and first when one goes), and makes one system call. It counts before
+ * the zeros are there: who sees them and looks at the count sees that, too. A SIGBUS that is not
+ * ours gets the handler that was there before.
+ *
+ * All ranges are known here, so this is also the list of maps that are still in use.
  */
 #include "native.h"
 
@@ -17,6 +20,7 @@
 static struct {
     _Atomic uintptr_t start;
     _Atomic size_t length; /* 0: not in use */
+    uint64_t owner, end;   /* under the interpreter's lock */
 } ranges[RANGES_MAX];
 static atomic_int ranges_used;
 static atomic_ullong faults;
@@ -39,10 +43,10 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     int saved = errno;
     uintptr_t page = (uintptr_t)info->si_addr & -(uintptr_t)PAGE;
     if (is_guarded(page)) {
+        atomic_fetch_add(&faults, 1);
         void *made = mmap((void *)page, PAGE, PROT_READ,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (made != MAP_FAILED) {
-            atomic_fetch_add(&faults, 1);
             errno = saved;
             return;
         }
@@ -62,43 +66,47 @@ static int install(void)
 {
     struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     sigemptyset(&action.sa_mask);
-    if (!is_installed && sigaction(SIGBUS, &action, &before) < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        return 0;
-    }
-    is_installed = 1;
-    return 1;
+    is_installed = is_installed || sigaction(SIGBUS, &action, &before) == 0;
+    return is_installed;
 }
 
-/* guard(address, length): False when there is no room for another range, and nothing is guarded. */
-PyObject *guard(PyObject *module, PyObject *args)
+int guard_add(const void *address, size_t length, uint64_t owner, uint64_t end)
 {
-    Py_ssize_t address, length;
-    if (!PyArg_ParseTuple(args, "nn", &address, &length) || !install())
-        return NULL;
-    for (int at = 0; at < RANGES_MAX; at++)
+    for (int at = 0; install() && at < RANGES_MAX; at++)
         if (atomic_load(&ranges[at].length) == 0) {
+            ranges[at].owner = owner;
+            ranges[at].end = end;
             atomic_store(&ranges[at].start, (uintptr_t)address);
-            atomic_store(&ranges[at].length, (size_t)length);
+            atomic_store(&ranges[at].length, length);
             if (at >= atomic_load(&ranges_used))
                 atomic_store(&ranges_used, at + 1);
-            Py_RETURN_TRUE;
+            return 1;
         }
-    Py_RETURN_FALSE;
+    return 0;
 }
 
-PyObject *unguard(PyObject *module, PyObject *argument)
+void guard_remove(const void *address)
 {
-    Py_ssize_t address = PyLong_AsSsize_t(argument);
-    if (address == -1 && PyErr_Occurred())
-        return NULL;
     for (int at = 0; at < atomic_load(&ranges_used); at++)
         if (atomic_load(&ranges[at].start) == (uintptr_t)address)
             atomic_store(&ranges[at].length, 0);
-    Py_RETURN_NONE;
+}
+
+uint64_t guard_end(uint64_t owner)
+{
+    uint64_t end = 0;
+    for (int at = 0; at < atomic_load(&ranges_used); at++)
+        if (atomic_load(&ranges[at].length) && ranges[at].owner == owner && ranges[at].end > end)
+            end = ranges[at].end;
+    return end;
+}
+
+unsigned long long guard_faults(void)
+{
+    return atomic_load(&faults);
 }
 
 PyObject *fault_count(PyObject *module, PyObject *unused)
 {
-    return PyLong_FromUnsignedLongLong(atomic_load(&faults));
+    return PyLong_FromUnsignedLongLong(guard_faults());
 }

@@ -90,6 +90,28 @@ int index_add(Index *index, uint64_t fingerprint, uint64_t location)
     return 1;
 }
 
+int index_pin(Index *index, Slot entry)
+{
+    Py_ssize_t slot = slot_of(entry.location);
+    if (find_slot(index, entry.fingerprint, entry.location) == NULL)
+        return 0;
+    if (slot >= index->pin_room) {
+        uint32_t *pins = PyMem_RawRealloc(index->pins, 2 * (slot + 1) * sizeof(uint32_t));
+        if (pins == NULL)
+            return -1;
+        memset(pins + index->pin_room, 0, (2 * (slot + 1) - index->pin_room) * sizeof(uint32_t));
+        index->pins = pins;
+        index->pin_room = 2 * (slot + 1);
+    }
+    index->pins[slot]++;
+    return 1;
+}
+
+void index_unpin(Index *index, uint64_t location)
+{
+    index->pins[slot_of(location)]--;
+}
+
 static int fingerprint_arg(PyObject *value, uint64_t *fingerprint)
 {
     *fingerprint = PyLong_AsUnsignedLongLong(value);
@@ -198,6 +220,36 @@ static int number_arg(PyObject *argument, Py_ssize_t *number)
     return 0;
 }
 
+static PyObject *index_pin_method(Index *self, PyObject *const *args, Py_ssize_t given)
+{
+    uint64_t values[2];
+    if (!arguments(args, given, 2, values))
+        return NULL;
+    int pinned = index_pin(self, (Slot){values[0], values[1]});
+    return pinned < 0 ? PyErr_NoMemory() : PyBool_FromLong(pinned);
+}
+
+static PyObject *index_pin_count(Index *self, PyObject *argument)
+{
+    uint64_t slot = PyLong_AsUnsignedLongLong(argument);
+    if (PyErr_Occurred())
+        return NULL;
+    return PyLong_FromUnsignedLong(slot < (uint64_t)self->pin_room ? self->pins[slot] : 0);
+}
+
+static PyObject *index_unpin_method(Index *self, PyObject *argument)
+{
+    uint64_t location = PyLong_AsUnsignedLongLong(argument);
+    if (PyErr_Occurred())
+        return NULL;
+    if (slot_of(location) >= (uint64_t)self->pin_room || !self->pins[slot_of(location)]) {
+        PyErr_SetString(PyExc_AssertionError, "the segment to unpin is not pinned");
+        return NULL;
+    }
+    index_unpin(self, location);
+    Py_RETURN_NONE;
+}
+
 static PyObject *index_shard(Index *self, PyObject *argument)
 {
     Py_ssize_t number;
@@ -291,6 +343,7 @@ static void index_dealloc(Index *self)
     PyTypeObject *type = Py_TYPE(self);
     for (int number = 0; number < SHARDS; number++)
         PyMem_RawFree(self->shards[number].slots);
+    PyMem_RawFree(self->pins);
     type->tp_free((PyObject *)self);
 }
 
@@ -300,6 +353,9 @@ static PyMethodDef index_methods[] = {
     {"add", (PyCFunction)(void (*)(void))index_add_method, METH_FASTCALL, "Add an entry."},
     {"replace", (PyCFunction)(void (*)(void))index_replace, METH_FASTCALL, "Move an entry."},
     {"remove", (PyCFunction)(void (*)(void))index_remove, METH_FASTCALL, "Remove an entry."},
+    {"pin", (PyCFunction)(void (*)(void))index_pin_method, METH_FASTCALL, "Pin its segment."},
+    {"unpin", (PyCFunction)index_unpin_method, METH_O, "Take back one pin."},
+    {"pin_count", (PyCFunction)index_pin_count, METH_O, "Pins of a segment's slot."},
     {"shard", (PyCFunction)index_shard, METH_O, "(homes, used, slots) of a shard."},
     {"is_there", (PyCFunction)index_is_there, METH_O, "Whether a shard was not put off."},
     {"put_off", (PyCFunction)index_put_off, METH_VARARGS, "Leave a shard to `fetch`."},

@@ -13,8 +13,6 @@ static PyObject *fingerprint(PyObject *module, PyObject *args)
 
 static PyMethodDef module_methods[] = {
     {"fingerprint_of", fingerprint, METH_VARARGS, "64 bits of a key; see blkdev/index.py."},
-    {"guard", guard, METH_VARARGS, "Survive read errors in this range of memory."},
-    {"unguard", unguard, METH_O, "Forget the range that starts here, before it is unmapped."},
     {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
     {"scan", scan, METH_VARARGS, "Entries of a whole group; see blkdev/segment.py."},
     {"enter", enter, METH_VARARGS, "Enter new blocks into the index; see blkdev/recover.py."},
@@ -35,8 +33,10 @@ PyMODINIT_FUNC PyInit__native(void)
     }
     make_crc_table();
     PyObject *made = PyModule_Create(&module);
-    if (made == NULL || PyType_Ready(&IndexType) < 0 || prepare_finder() < 0 ||
+    if (made == NULL || PyType_Ready(&IndexType) < 0 || prepare_maps() < 0 ||
+        prepare_finder() < 0 || prepare_view() < 0 ||
         PyModule_AddObjectRef(made, "Index", (PyObject *)&IndexType) < 0 ||
+        PyModule_AddObjectRef(made, "Maps", (PyObject *)&MapsType) < 0 ||
         PyModule_AddObjectRef(made, "Finder", (PyObject *)&FinderType) < 0) {
         Py_XDECREF(made);
         return NULL;

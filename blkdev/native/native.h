@@ -1,11 +1,13 @@
 /* The engine's inner loops in C. Optional: without a compiler the same is done in Python.
  *
  *   guard    a read error under a map becomes a count instead of the end of the process
+ *   Maps     maps of a device, which exist only where they are guarded
  *   Index    the shards of blkdev/index.py, slot for slot the same arrays
  *   stage    new small blocks into the staged group, many per call
  *   scan     the entries of a group that is whole
  *   enter    new blocks of the log into the index, many per call
  *   Finder   from a key to its value or size with one read, when nothing is out of the ordinary
+ *   View     from a key to its value without a copy, likewise
  *
  * Invariants
  * - Nothing is decided here that Python does not decide the same way. Whatever is not the plain case
@@ -26,6 +28,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <structmember.h>
+#include <sys/uio.h>
 
 #define SHARDS 256
 #define SHARD_SHIFT 56
@@ -62,9 +65,30 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    Py_ssize_t count, size_bytes;
+    Py_ssize_t count, size_bytes, pin_room;
+    uint32_t *pins; /* by slot of the device; beyond `pin_room` all are zero */
     Shard shards[SHARDS];
 } Index;
+
+typedef struct Window Window;
+
+typedef struct {
+    PyObject_HEAD
+    Window **windows; /* by number modulo `count` */
+    Py_ssize_t count, mapped_bytes, most;
+    uint64_t owner, end, window_size;
+    int descriptor, can_populate;
+} Maps;
+
+typedef struct {
+    PyObject_HEAD
+    Index *index;
+    Maps *maps;
+    PyObject *reader, *log, *catalog;
+    unsigned long long salt, first_offset, segment_size, before_middle, after_offset;
+    unsigned int seed;
+    int descriptor, verify;
+} Finder;
 
 /* checksum.c: CRC-32 as zlib's. */
 void make_crc_table(void);
@@ -73,6 +97,10 @@ uint64_t fingerprint_of(const uint8_t *key, size_t length, uint64_t salt);
 
 /* index.c: 0 with an exception set, and nothing changed, when memory is short. */
 int index_add(Index *index, uint64_t fingerprint, uint64_t location);
+/* Keep the segment of a record that is in the index as it is; 0 when it is not there, -1 when memory
+ * is short, without an exception. */
+int index_pin(Index *index, Slot entry);
+void index_unpin(Index *index, uint64_t location);
 extern PyTypeObject IndexType;
 
 /* stage.c */
@@ -82,14 +110,45 @@ PyObject *stage(PyObject *module, PyObject *args);
 PyObject *scan(PyObject *module, PyObject *args);
 PyObject *enter(PyObject *module, PyObject *args);
 
-/* guard.c */
-PyObject *guard(PyObject *module, PyObject *args);
-PyObject *unguard(PyObject *module, PyObject *argument);
+/* guard.c: ranges of memory where a read error is zeros and a count; 0 when there is no room for one
+ * more. `owner` and `end` say whose they are and where on its device they end. */
+int guard_add(const void *address, size_t length, uint64_t owner, uint64_t end);
+void guard_remove(const void *address); /* before it is unmapped */
+uint64_t guard_end(uint64_t owner);     /* of all that is in use; 0 when nothing is */
+unsigned long long guard_faults(void);
 PyObject *fault_count(PyObject *module, PyObject *unused);
+
+/* maps.c */
+extern PyTypeObject MapsType;
+int prepare_maps(void);
+/* The window with this range, which begins `skip` bytes into it; a new reference. NULL without an
+ * exception: read the range instead. */
+Window *maps_reach(Maps *maps, uint64_t offset, size_t length, size_t *skip);
+/* Bring the range into memory and the map, without the interpreter's lock; 0: read it instead. */
+int maps_fill(Maps *maps, Window *window, size_t skip, size_t length);
+/* Copy what is mapped already, likewise; 0: read it instead. */
+int maps_copy(Maps *maps, uint64_t offset, const struct iovec *parts, int count);
+const uint8_t *window_at(const Window *window, size_t skip);
+/* Whether all it showed so far was on the device. */
+int window_is_true(const Window *window);
+/* Whether this was asked about that page before. */
+int window_saw(Window *window, size_t skip);
 
 /* finder.c */
 extern PyTypeObject FinderType;
 int prepare_finder(void);
+/* 1: exactly one record has the key's fingerprint, written and, unless `damaged_too`, not known to be
+ * damaged. 0: none has. -1: ask Python. */
+int locate(Finder *finder, PyObject *key, Slot *entry, int damaged_too);
+uint64_t offset_of(const Finder *finder, uint64_t location);
+/* Whether a header and key as read are those of this key's block. */
+int confirms(const Finder *finder, const uint8_t *head, PyObject *key);
+PyObject *finder_value(Finder *finder, PyObject *key);
+
+/* view.c */
+extern PyTypeObject ViewType;
+int prepare_view(void);
+PyObject *finder_view(Finder *finder, PyObject *key);
 
 static inline uint64_t load_u64(const uint8_t *at)
 {
@@ -140,6 +199,16 @@ static inline int is_new(const Index *index, uint64_t fingerprint)
 {
     const Shard *shard = &index->shards[fingerprint >> SHARD_SHIFT];
     return shard->slots != NULL && first_slot(shard, fingerprint)->fingerprint != fingerprint;
+}
+
+static inline uint64_t slot_of(uint64_t location)
+{
+    return location >> OFFSET_BITS & ((1 << SLOT_BITS) - 1);
+}
+
+static inline size_t size_of(uint64_t location)
+{
+    return (location >> SIZE_SHIFT & SIZE_MASK) << 3;
 }
 
 #endif

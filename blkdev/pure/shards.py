@@ -19,10 +19,11 @@ Invariants
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from struct import Struct
 from zlib import crc32
 
-from blkdev.format import NO_FINGERPRINT, SUMMARY_ENTRY, BytesLike
+from blkdev.format import NO_FINGERPRINT, SUMMARY_ENTRY, BytesLike, location_slot
 
 SHARD_COUNT = 256
 SHARD_SHIFT = 56
@@ -63,6 +64,7 @@ class Shards:
         empty = _EMPTY * slot_count(_HOME_COUNT_MIN)
         self._tables = [empty[:] for _ in range(SHARD_COUNT)]
         self.size_bytes = SHARD_COUNT * len(empty) * empty.itemsize
+        self._pins: Counter[int] = Counter()
 
     def locations(self, fingerprint: int) -> tuple[int, ...]:
         """Locations of all records with this fingerprint; nearly always none or one."""
@@ -117,6 +119,20 @@ class Shards:
         self._used[shard] -= 1
         self.count -= 1
         return True
+
+    def pin(self, fingerprint: int, location: int) -> bool:
+        """If this record is alive, keep its segment's bytes as they are until `unpin`."""
+        there = self.has(fingerprint, location)
+        self._pins[location_slot(location)] += there
+        return there
+
+    def unpin(self, location: int) -> None:
+        """Take back one `pin` of a record of that segment."""
+        assert self._pins[location_slot(location)] > 0
+        self._pins[location_slot(location)] -= 1
+
+    def pin_count(self, slot: int) -> int:
+        return self._pins[slot]
 
     def shard(self, number: int) -> tuple[int, int, bytes]:
         """A copy of one shard: its homes, used slots, and the slots."""

@@ -110,6 +110,8 @@ CALLS: tuple[tuple[str, Callable[[Life], object]], ...] = (
     ("put_many", lambda life: life.put(LARGE)),
     ("write_out", lambda life: life.store.write_out()),
     ("get", lambda life: life.read(life.store.get(KEY), VALUE)),
+    # None where its put failed.
+    ("get_many", lambda life: life.read(dict(life.store.get_many([KEY]))[KEY] or VALUE, VALUE)),
     ("get_part", lambda life: life.read(life.store.get_part(KEY, 5, 300), VALUE[5:305])),
     ("view", Life.view),
     ("size_of", lambda life: life.read(life.store.size_of(KEY), len(VALUE))),

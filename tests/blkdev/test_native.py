@@ -389,24 +389,26 @@ for key in (key, block(2, 200_000)[0]):
 
 @pytest.mark.parametrize("pure", [False, True])
 def test_a_device_that_fails_under_a_view_is_damage_and_not_the_end(tmp_path, pure):
-    """The page was there when it was asked for, and is not when it is touched: SIGBUS."""
+    """The page was there when it was asked for, and is not when it is touched: SIGBUS. Without
+    the helper there are no maps, and the view is a copy.
+    """
     code = TRUNCATED.format(pure=pure, path=str(tmp_path / "store"))
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
     )
-    if pure:
-        assert done.returncode == -signal.SIGBUS
-    else:
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines() == ["damaged False", "damaged", "damaged"]
+    assert done.returncode == 0, done.stderr
+    first = "no error" if pure else "damaged False"
+    assert done.stdout.splitlines() == [first, "damaged", "damaged"]
 
 
 def test_a_bus_error_that_is_not_ours_still_ends_the_process():
     lines = ["import mmap, os", "file = os.memfd_create('empty')"]
     lines += ["os.ftruncate(file, 4096)", "memory = mmap.mmap(file, 4096)"]
     if not PURE:
-        lines += ["from blkdev import _native", "_native.guard(1 << 40, 1 << 20)"]
+        lines += ["from blkdev._native import Maps", "other = os.memfd_create('other')"]
+        lines += ["os.ftruncate(other, 4096)", "maps = Maps(other, 4096, 1, 4096, 4096)"]
+        lines += ["view = maps.view(0, 4096)", "assert view is not None"]
     lines += ["os.ftruncate(file, 0)", "memory[0]"]
     command = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)

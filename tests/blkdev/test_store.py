@@ -674,8 +674,9 @@ def mapped_bytes(path) -> int:
     return total
 
 
+@pytest.mark.needs_helper
 def test_maps_of_a_store_that_is_read_through_stay_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("blkdev.devices.file._POPULATED_MAX_BYTES", 1 << 19)
+    monkeypatch.setattr("blkdev.devices.file._MAPPED_MAX_BYTES", 1 << 19)
     path = tmp_path / "store"
     device = FileDevice(path, create_size_bytes=SIZE_BYTES)
     Store.format(device, segment_size_bytes=512 << 10)

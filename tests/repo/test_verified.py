@@ -14,9 +14,9 @@ from tests.suites.blocks_suite import blocks_of
 
 @pytest.fixture
 def hashed():
-    """Counts how often a block was compared with its CID."""
-    with mock.patch.object(Block, "verify", wraps=Block.verify) as verify:
-        yield verify
+    """Counts how often a block was compared with its hash."""
+    with mock.patch.object(Block, "matches", wraps=Block.matches) as matches:
+        yield matches
 
 
 def test_first_read_hashes_and_the_second_does_not(hashed):
