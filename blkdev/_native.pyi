@@ -2,7 +2,6 @@
 `recover.py` say what each part does."""
 
 from array import array
-
 from contextlib import AbstractContextManager
 
 from blkdev.format import BytesLike
