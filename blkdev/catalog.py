@@ -12,7 +12,7 @@ Invariants
 - `pins` counts the open views of each slot: the bytes of a pinned segment stay as they are.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
-- `bad_slots` are segments with unreadable sectors (see blkdev/care/bad_slots.py): never in `free`.
+- `bad_slots` are segments with unreadable sectors (see blkdev/bad_slots.py): never in `free`.
 - Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
   or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).

@@ -23,7 +23,7 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
-from blkdev.care.bad_slots import with_bad_slots
+from blkdev.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.index import Index
 from blkdev.log import DATA, Log

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blkdev import format as fmt
-from blkdev.care.bad_slots import bad_slots
-from blkdev.care.past_damage import group_headers, salvage
+from blkdev.bad_slots import bad_slots
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
 from blkdev.errors import StoreDamaged
 from blkdev.log import Tail
+from blkdev.past_damage import group_headers, salvage
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Identity,

@@ -25,7 +25,7 @@ from threading import Lock
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor, CompactReport
+from blkdev.compaction.compact import Compactor, CompactReport
 from blkdev.errors import DeviceTooSmall, SegmentDamaged, SizeTooSmall, StoreBusy
 from blkdev.log import DATA, Log
 from blkdev.reader import Reader

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from blkdev import format as fmt
 from blkdev.care.medium import read_through
-from blkdev.care.past_damage import group_headers, salvage
 from blkdev.catalog import Catalog, Segment
 from blkdev.device import Device
+from blkdev.past_damage import group_headers, salvage
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Record,
