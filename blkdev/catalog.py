@@ -21,7 +21,7 @@ Invariants
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from blkdev import format as fmt
@@ -245,15 +245,6 @@ class Catalog:
         stream.trimmed_to = max(stream.trimmed_to, position)
         for at in [at for at in stream.records if at <= position]:
             self.drop_journal_record(stream_number, at)
-
-    def live_locations(self) -> Iterator[int]:
-        """Locations of all live records other than tombstones; what a full scan must agree to."""
-        yield from (location for _, location in self.index.entries())
-        yield from (entry.location for entry in self.names.values())
-        for stream in self.streams.values():
-            yield from stream.records.values()
-            if stream.trim_location:
-                yield stream.trim_location
 
     def candidates(self, before_sequence: int) -> list[Segment]:
         """Sealed segments older than `before_sequence`."""

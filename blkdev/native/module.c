@@ -16,6 +16,8 @@ static PyMethodDef module_methods[] = {
     {"guard", guard, METH_VARARGS, "Survive read errors in this range of memory."},
     {"unguard", unguard, METH_O, "Forget the range that starts here, before it is unmapped."},
     {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
+    {"verify_group", verify_group, METH_VARARGS, "See blkdev/care/verify.py."},
+    {"count_alive", count_alive, METH_VARARGS, "See blkdev/care/verify.py."},
     {"stage", stage, METH_VARARGS, "Stage new small blocks; see blkdev/log.py."},
     {NULL},
 };

@@ -3,6 +3,7 @@
  *   guard    a read error under a map becomes a count instead of the end of the process
  *   Index    the shards of blkdev/index.py, slot for slot the same arrays
  *   stage    new small blocks into the staged group, many per call
+ *   verify   the checksums of a whole group at once
  *   Finder   from a key to its value or size with one read, when nothing is out of the ordinary
  *
  * Invariants
@@ -72,6 +73,10 @@ extern PyTypeObject IndexType;
 
 /* stage.c */
 PyObject *stage(PyObject *module, PyObject *args);
+
+/* verify.c */
+PyObject *verify_group(PyObject *module, PyObject *args);
+PyObject *count_alive(PyObject *module, PyObject *args);
 
 /* guard.c */
 PyObject *guard(PyObject *module, PyObject *args);
