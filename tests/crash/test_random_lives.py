@@ -39,7 +39,7 @@ def explore_lives(explorer: Explorer, rng: random.Random, first: Operation, want
     wide = (SIZES[1], *prepared(explorer.seed, old=2, size_bytes=SIZES[1], wide=WIDE))
     # On a full store every put compacts: events by the hundred, so seldom. In a wide one there is
     # much to read.
-    pasts = (usual, large, usual, usual, wide, usual, large, full)
+    pasts = (usual, large, *5 * (usual,), full, usual, large, usual, wide, *3 * (usual,), full)
     for life in range(LIVES_MAX):
         if len(explorer.seen) >= wanted:
             return life
@@ -69,9 +69,9 @@ def test_every_cut_of_random_lives_recovers(first):
 def test_wide_store_does_not_fit_and_is_told_so_half_way():
     """Else the lives that begin with it would not try what they are there for."""
     run = Run(SIZES[1], *prepared(SEED, old=2, size_bytes=SIZES[1], wide=WIDE))
-    before = len(run.device.events)
+    before, segments = len(run.device.events), run.store.geometry.segment_count
     shrink(run)
-    assert run.store.geometry.segment_count == 192
+    assert run.store.geometry.segment_count == segments > WIDE
     assert len(run.device.events) > before + 4, "some of it was moved before"
 
 
