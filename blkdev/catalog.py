@@ -12,7 +12,7 @@ Invariants
 - The index counts the open views of each slot as pins: a pinned segment's bytes stay as they are.
 - `damaged` are locations of records whose values were found rotten: they stay in the index, so that
   their keys are damaged and not missing, until they are put again or deleted.
-- `bad_slots` are segments with unreadable sectors (see blkdev/care/bad_slots.py): never in `free`.
+- `bad_slots` are segments with unreadable sectors (see blkdev/bad_slots.py): never in `free`.
 - Every slot is in `segments`, in `free`, in `withheld` (free, and about to be cut off by a resize)
   or holds a checkpoint.
 - Not locked: the caller holds the store's state lock (writers also the write lock).
@@ -21,7 +21,7 @@ Invariants
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from blkdev import format as fmt
@@ -248,15 +248,6 @@ class Catalog:
         stream.trimmed_to = max(stream.trimmed_to, position)
         for at in [at for at in stream.records if at <= position]:
             self.drop_journal_record(stream_number, at)
-
-    def live_locations(self) -> Iterator[int]:
-        """Locations of all live records other than tombstones; what a full scan must agree to."""
-        yield from (location for _, location in self.index.entries())
-        yield from (entry.location for entry in self.names.values())
-        for stream in self.streams.values():
-            yield from stream.records.values()
-            if stream.trim_location:
-                yield stream.trim_location
 
     def candidates(self, before_sequence: int) -> list[Segment]:
         """Sealed segments older than `before_sequence`."""

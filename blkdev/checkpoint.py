@@ -28,7 +28,7 @@ from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
-from blkdev.care.bad_slots import with_bad_slots
+from blkdev.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
 from blkdev.errors import StoreDamaged, StoreError
 from blkdev.index import Index

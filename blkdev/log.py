@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zlib import crc32
 
 from blkdev import format as fmt
-from blkdev.care.latch import whole
 from blkdev.catalog import Catalog, Segment
 from blkdev.errors import StoreFull, StoreReadOnly
+from blkdev.latch import whole
 from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_summary, summary_size
 
 STAGED_SIZE_MAX_BYTES = 4 << 20

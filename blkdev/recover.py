@@ -21,13 +21,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from blkdev import format as fmt
-from blkdev.care.bad_slots import bad_slots
-from blkdev.care.past_damage import group_headers, salvage
+from blkdev.bad_slots import bad_slots
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Loaded, load
 from blkdev.errors import StoreDamaged
 from blkdev.index import Index
 from blkdev.log import Tail
+from blkdev.past_damage import group_headers, salvage
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Identity,

@@ -21,16 +21,15 @@ from functools import partial
 from itertools import islice
 from zlib import crc32
 
-from blkdev import batch, superblock
+from blkdev import batch, process, superblock
 from blkdev import format as fmt
-from blkdev.care import formatting, process
+from blkdev.care import formatting
 from blkdev.care.check import Checker, CheckReport, ProgressCallback
 from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
-from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor, CompactReport
+from blkdev.compaction.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
     BlockDamaged,
@@ -48,6 +47,7 @@ from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
 from blkdev.recover import Recovered, Report, recover
 from blkdev.segment import Volume
+from blkdev.stats import StoreStats, measure
 
 
 class Store:
@@ -477,6 +477,19 @@ class Store:
         parts = (self._volume, self._catalog, self._log, self._checkpointer)
         scrubber = Scrubber(*parts, self._maintenance_lock, self._check_open)
         return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
+
+    def spare_range(self) -> tuple[int, int]:
+        """(offset, length) on the device of a free segment, for who measures that: as long as
+        nothing is written to the store, anything may be written there.
+
+        Raises StoreFull, StoreReadOnly, StoreClosed.
+        """
+        # It refuses a store that is closed, read-only or failing, and leaves nothing staged.
+        self.commit()
+        free = self._catalog.free
+        if not free:
+            raise StoreFull(self.device.name)
+        return self.geometry.segment_offset(free[-1]), self.geometry.segment_size_bytes
 
     def position(self) -> int:
         """Log position: that of everything written later is larger."""

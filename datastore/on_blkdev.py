@@ -57,28 +57,39 @@ class BlkdevDatastore:
         """On an open store, empty or a datastore's, which `close` closes. Open it with reads
         verified, as is the default: nothing else checks the values.
 
-        Raises NotADatastore, NewerDatastore.
+        Raises NotADatastore, NewerDatastore, StoreFailed.
         """
         self._store = store
         self._is_closed = False
         value_max = store.geometry.value_size_max_bytes
         self._batch_size_max_bytes = batch_size_max_bytes(value_max)
         self._value_size_max_bytes = value_max
-        mark = store.name(mapping.MARK)
-        if mark is None:
-            stats = store.stats()
-            if stats.keys or stats.names:
-                raise NotADatastore(
-                    f"{store.device.name} holds no datastore (format another device for one)"
-                )
-            # The first record of all, so that no key is ever there without it.
-            if not store.read_only:
-                store.set_name(mapping.MARK, bytes([mapping.FORMAT_VERSION]))
-        elif mark != bytes([mapping.FORMAT_VERSION]):
+        try:
+            mark = self._claim()
+        except engine.StoreError as error:
+            raise translated(error) from error
+        if mark != bytes([mapping.FORMAT_VERSION]):
             raise NewerDatastore(
                 f"{store.device.name} holds a datastore of version {mark.hex()} "
                 "(use a newer version of this program)"
             )
+
+    def _claim(self) -> bytes:
+        """The mark on the store, set if the store is empty."""
+        store, mark = self._store, self._store.name(mapping.MARK)
+        if mark is not None:
+            return mark
+        stats = store.stats()
+        if stats.keys or stats.names:
+            raise NotADatastore(
+                f"{store.device.name} holds no datastore but something else, such as a repository "
+                "(open it with ipfs-mfs, or give the datastore another device)"
+            )
+        mark = bytes([mapping.FORMAT_VERSION])
+        # The first record of all, so that no key is ever there without it.
+        if not store.read_only:
+            store.set_name(mapping.MARK, mark)
+        return mark
 
     def get(self, key: Key) -> bytes:
         raw = checked(key).raw

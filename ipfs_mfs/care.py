@@ -22,7 +22,7 @@ from ipfs_mfs.owner import Lock
 from ipld import cid as cids
 from ipld.errors import IpldError
 from mfs.errors import MfsError
-from repo.errors import RepoError
+from repo.errors import NotARepository, RepoError
 
 DUMPS = ("superblock", "segments", "segment", "record", "checkpoint", "names", "journals")
 
@@ -192,7 +192,9 @@ class Patient:
         with self._store() as store:
             report = store.check(bytes_progress(progress))
         findings = [finding_of(found) for found in report.findings]
-        findings.append(api.Finding("damaged", "roots", "", f"they cannot be opened: {why}"))
+        # A datastore has no roots, and its records are as good to check as any.
+        severity = "note" if isinstance(why, NotARepository) else "damaged"
+        findings.append(api.Finding(severity, "roots", "", f"they cannot be opened: {why}"))
         return api.CheckSummary(
             report.live_records, report.bytes_read, 0, tuple(findings), api.RepairSummary()
         )

@@ -54,6 +54,7 @@ TABLE = {
     "repo.errors.RefNotFound": NOT_FOUND,
     "repo.errors.InvalidRefName": USAGE,
     "repo.errors.DataError": DAMAGED,
+    "repo.errors.NotARepository": FAILED,
     "repo.errors.StoreFailed": FAILED,
     "blkdev.errors.StoreError": FAILED,
     "blkdev.errors.KeyNotFound": NOT_FOUND,

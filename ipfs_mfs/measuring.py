@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from blkdev.care.spare import spare_range
 from ipfs_mfs.errors import NoRoom
 from ipfs_mfs.sizes import size_text
 from ipld import cid as cids
@@ -185,7 +184,7 @@ class Measuring:
         self._limit("memory copy, 256 KiB", copies, "MB/s")
 
     def _device(self) -> None:
-        device, (offset, length) = self._store.device, spare_range(self._store)
+        device, (offset, length) = self._store.device, self._store.spare_range()
         content = device.read(offset, length)
         chunk_bytes = min(length, 1 << 20)
 

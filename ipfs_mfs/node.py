@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blkdev import superblock as superblocks
-from blkdev.care.pace import Pace
 from blkdev.care.signature import refuse_foreign
+from blkdev.compaction.pace import Pace
 from blkdev.device import open_device
 from blkdev.devices.file import FileDevice
 from blkdev.errors import DeviceReadOnly

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from blkdev import errors as engine
 from blkdev.store import Store
 from repo.blocks_blkdev import BlkdevBlocks, translated
+from repo.claim import MARK
 from repo.errors import RefDamaged
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class BlkdevNames:
 
     def names(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
         try:
-            return sorted(self._store.names(prefix))
+            return sorted(each for each in self._store.names(prefix) if each[0] != MARK)
         except engine.StoreError as error:
             raise _translated(error) from error
 

@@ -5,13 +5,14 @@
     │   ├── BlockNotFound         this store does not hold the block
     │   │   └── BlockUnavailable  nobody who was asked has it
     │   ├── RefNotFound           no ref has this name
-    │   ├── InvalidRefName        empty, too long, or with a NUL
+    │   ├── InvalidRefName        empty, too long, reserved, or with a NUL
     │   ├── RefTooLarge           the record is larger than a ref may be
     │   └── StoreFull             no room: delete something and run gc
     └── DataError                 your data or your device
         ├── BlockDamaged          the stored bytes are not the block that the CID names
         ├── LinksUnreadable       what lies below a block cannot be told
         ├── RefDamaged            a ref's record cannot be read
+        ├── NotARepository        the store holds a datastore
         └── StoreFailed           the device failed or refuses to be written
 
 Our bugs are not in the tree. Errors of `ipld` for blocks that are intact and yet malformed pass
@@ -98,6 +99,10 @@ class RefDamaged(DataError):
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"ref {name}: {why} (restore it from a snapshot)")
         self.name = name
+
+
+class NotARepository(DataError):
+    """The store holds a datastore, whose values gc would free."""
 
 
 class StoreFailed(DataError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ipld import dagcbor
 from ipld.errors import IpldError
@@ -20,6 +20,8 @@ from repo.leases import Leases
 FORMAT_VERSION = 1
 NAME_SIZE_MAX_BYTES = 1024
 RECORD_SIZE_MAX_BYTES = 64 << 10
+DATASTORE_MARK: Final = b"datastore"
+"""No ref has this name: it says that a store is a datastore's, see `repo/claim.py`."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _encode_name(name: str) -> bytes:
         raise InvalidRefName(f"{name[:80]!r}: a ref name is UTF-8") from None
     if not 0 < len(raw) <= NAME_SIZE_MAX_BYTES or b"\0" in raw:
         raise InvalidRefName(f"{name[:80]!r}: a ref name has 1 to {NAME_SIZE_MAX_BYTES} bytes")
+    if raw == DATASTORE_MARK:
+        raise InvalidRefName(f"{name!r}: a ref cannot have this name (it marks datastores)")
     return raw
 
 

@@ -46,9 +46,14 @@ class Repo:
 
     @classmethod
     def open_blkdev(cls, store: Store) -> Repo:
-        """On an open engine store, which `close` closes."""
-        from repo.backend_blkdev import BlkdevBackend
+        """On an open engine store, empty or a repository's, which `close` closes.
 
+        Raises NotARepository, StoreFailed.
+        """
+        from repo.backend_blkdev import BlkdevBackend
+        from repo.claim import claim
+
+        claim(store)
         return cls(BlkdevBackend(store))
 
     @classmethod

@@ -41,6 +41,10 @@ def empty_layers(tmp_path: Path) -> Path:
     for name in packages():
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
+    for part in ("care", "compaction"):
+        (tmp_path / "blkdev" / part).mkdir()
+        (tmp_path / "blkdev" / part / "__init__.py").touch()
+    (tmp_path / "blkdev" / "store.py").write_text("import blkdev.care, blkdev.compaction\n")
     (tmp_path / "ipfs_mfs" / "control.py").write_text("import grpc\n")  # the one that may
     (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
     return tmp_path
@@ -59,6 +63,13 @@ def test_empty_layers_break_no_contract(empty_layers):
         ("ipld", "import asyncio"),
         ("blkdev", "import ipld"),
         ("blkdev", "import socket"),
+        ("blkdev", "import blkdev.care"),
+        ("blkdev", "import blkdev.compaction"),
+        ("blkdev", "import blkdev.store"),
+        ("blkdev.care", "import blkdev.store"),
+        ("blkdev.compaction", "import blkdev.care"),
+        ("blkdev.compaction", "import blkdev.store"),
+        ("repo", "import blkdev.care"),
         ("repo", "import mfs"),
         ("repo", "import datastore"),
         ("datastore", "import repo"),
@@ -74,7 +85,7 @@ def test_empty_layers_break_no_contract(empty_layers):
     ],
 )
 def test_forbidden_import_is_reported(empty_layers, module, line):
-    (empty_layers / module / "wrong.py").write_text(line + "\n")
+    (empty_layers / module.replace(".", "/") / "wrong.py").write_text(line + "\n")
     answer = lint(empty_layers)
     assert answer.returncode == 1
     assert f"{module}.wrong" in answer.stdout

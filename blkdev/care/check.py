@@ -6,11 +6,13 @@ damaged group for the records that hold by themselves, so that the extent of the
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blkdev import format as fmt
+from blkdev.care.verify import Run, count_alive
 from blkdev.care.walk import (
     KIND_NAMES,
     Damage,
@@ -19,7 +21,8 @@ from blkdev.care.walk import (
     WatchedVolume,
     inspect,
     live_in,
-    walk,
+    small_records,
+    survey,
 )
 from blkdev.catalog import Catalog, Segment
 from blkdev.segment import Record, Volume
@@ -89,17 +92,25 @@ class Checker:
         self._total_bytes = sum(segment.end for segment in catalog.segments.values())
         self._volume = WatchedVolume.over(volume, self._report_progress)
         self._report = CheckReport()
-        self._unseen = set(catalog.live_locations())
         self._live_bytes: Counter[int] = Counter()
+        self._unseen_blocks = catalog.index.count
+        self._unseen_small = {live.location for live in small_records(catalog)}
+        # What was found in segments of which the catalog counts on more, or on less.
+        self._found: dict[int, set[tuple[int, int]]] = {}
 
     def run(self) -> CheckReport:
         """Raises nothing of its own: whatever is wrong is a finding."""
+        with self._volume.source:
+            return self._run()
+
+    def _run(self) -> CheckReport:
         report, catalog = self._report, self._catalog
         for offset in damaged_copies(self._volume):
             report.superblock_copies += 1
             report.findings.append(Finding("a superblock copy is damaged", offset))
-        for segment in sorted(catalog.segments.values(), key=lambda item: item.sequence):
-            self._check_segment(segment)
+        segments = sorted(catalog.segments.values(), key=lambda item: item.sequence)
+        for extent in self._volume.in_order(list(map(Extent.of, segments))):
+            self._check_segment(catalog.segments[extent.slot], extent)
         self._check_unseen()
         for slot, segment in catalog.segments.items():
             counted, found = segment.live_bytes, self._live_bytes[slot]
@@ -122,38 +133,65 @@ class Checker:
         self._report.findings.append(Finding(what, at, key, lost))
         self._report.damaged_slots.add(slot)
 
-    def _check_segment(self, segment: Segment) -> None:
+    def _check_segment(self, segment: Segment, extent: Extent) -> None:
         self._report.segments += 1
-        for found in walk(self._volume, Extent.of(segment)):
+        entries = array("Q")
+        for found in survey(self._volume, extent):
             if isinstance(found, Damage):
                 self._find(segment.slot, found.offset, found.what)
             else:
-                self._check_record(segment, found)
+                entries.extend(found.entries)
+                self._check_run(segment.slot, found)
+        if self._live_bytes[segment.slot] != segment.live_bytes:
+            pairs = iter(entries)
+            self._found[segment.slot] = set(zip(pairs, pairs, strict=True))
 
-    def _check_record(self, segment: Segment, record: Record) -> None:
-        self._report.records += 1
-        live_bytes = 0
-        kind = record.header.kind
-        if kind == fmt.KIND_TOMBSTONES:
+    def _check_run(self, slot: int, run: Run) -> None:
+        alive, live_bytes = count_alive(self._catalog.index, run.entries)
+        self._unseen_blocks -= alive
+        self._live_bytes[slot] += live_bytes
+        self._report.live_records += alive
+        self._report.records += len(run.entries) >> 1
+        for record in run.records:
+            if record.header.kind == fmt.KIND_BLOCK:
+                is_alive = self._catalog.index.has(*record.entry(self._volume.index_salt))
+            else:
+                small_bytes = self._small_bytes(record)
+                self._live_bytes[slot] += small_bytes
+                is_alive = small_bytes > 0
+            if is_alive and not record.is_whole:
+                offset, lost = fmt.location_offset(record.location), KIND_NAMES[record.header.kind]
+                self._find(slot, offset, "a value fails its checksum", record.key, lost)
+
+    def _small_bytes(self, record: Record) -> int:
+        """Live bytes of a record that is no block."""
+        if record.header.kind == fmt.KIND_TOMBSTONES:
             in_use = self._catalog.by_sequence
             needed = [target for _, _, target in fmt.tombstones(record.value) if target in in_use]
-            live_bytes = len(needed) * fmt.TOMBSTONE.size_bytes
-        elif record.location in self._unseen:
-            self._unseen.remove(record.location)
-            live_bytes = fmt.location_size(record.location)
-            self._report.live_records += 1
-        self._live_bytes[segment.slot] += live_bytes
-        if live_bytes and not record.is_whole:
-            offset = fmt.location_offset(record.location)
-            lost = KIND_NAMES[kind]
-            self._find(segment.slot, offset, "a value fails its checksum", record.key, lost)
+            return len(needed) * fmt.TOMBSTONE.size_bytes
+        if record.location not in self._unseen_small:
+            return 0
+        self._unseen_small.remove(record.location)
+        self._report.live_records += 1
+        return fmt.location_size(record.location)
 
     def _check_unseen(self) -> None:
         """Live records that no walk came across: most are lost with their headers."""
-        slots = {fmt.location_slot(location) for location in self._unseen}
+        slots = {fmt.location_slot(location) for location in self._unseen_small}
+        if self._unseen_blocks:
+            slots |= self._found.keys()
         for live in live_in(self._catalog, slots) if slots else ():
-            if live.location in self._unseen:
+            if live.kind != fmt.KIND_BLOCK:
+                unseen = live.location in self._unseen_small
+            else:
+                found = self._found.get(fmt.location_slot(live.location))
+                unseen = found is not None and (live.fingerprint, live.location) not in found
+            if unseen:
                 self._check_alone(live)
+                self._unseen_blocks -= live.kind == fmt.KIND_BLOCK
+        if self._unseen_blocks:
+            what = f"{self._unseen_blocks} live blocks are in no segment"
+            self._report.findings.append(Finding(what, 0, b"", KIND_NAMES[fmt.KIND_BLOCK]))
 
     def _check_alone(self, live: Live) -> None:
         slot, offset = fmt.location_slot(live.location), fmt.location_offset(live.location)

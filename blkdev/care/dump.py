@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from blkdev import format as fmt
 from blkdev import superblock
-from blkdev.care.bad_slots import bad_slots
-from blkdev.care.past_damage import group_headers
+from blkdev.bad_slots import bad_slots
 from blkdev.care.walk import (
     KIND_NAMES,
     Extent,
@@ -26,6 +25,7 @@ from blkdev.catalog import Catalog
 from blkdev.device import Device
 from blkdev.errors import NoSuchPlace, StoreError
 from blkdev.index import fingerprint_of
+from blkdev.past_damage import group_headers
 from blkdev.recover import recover
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 from blkdev import format as fmt
-from blkdev import superblock
-from blkdev.care import process
+from blkdev import process, superblock
 from blkdev.care.signature import refuse_foreign
 from blkdev.device import Device
 from blkdev.errors import DeviceReadOnly, KeyTooLarge

@@ -28,7 +28,7 @@ from blkdev.care.check import Checker, CheckReport, Finding, ProgressCallback
 from blkdev.care.walk import KIND_NAMES, Extent, Live, inspect, live_in, walk
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor, Emptied
+from blkdev.compaction.compact import Compactor, Emptied
 from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log, tombstones_of
 from blkdev.segment import Record, Volume
@@ -100,7 +100,7 @@ class Repairer:
         for slot in found.unreadable_slots:
             catalog.bad_slots.setdefault(slot, False)
         segments = [catalog.segments[slot] for slot in found.damaged_slots]
-        # Interrupted compactions first, as everywhere: see blkdev/compact.py.
+        # Interrupted compactions first, as everywhere: see blkdev/compaction/compact.py.
         ordered = sorted(segments, key=lambda item: (not item.copied, item.sequence))
         mended = [self._mend(segment) for segment in ordered]
         return bool(found.superblock_copies) or any(mended)

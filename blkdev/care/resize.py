@@ -25,7 +25,7 @@ from threading import Lock
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor, CompactReport
+from blkdev.compaction.compact import Compactor, CompactReport
 from blkdev.errors import DeviceTooSmall, SegmentDamaged, SizeTooSmall, StoreBusy, StoreFull
 from blkdev.log import DATA, Log
 from blkdev.reader import Reader
@@ -212,6 +212,7 @@ class Resizer:
                 check_open()
                 left = self._beyond(first)
                 if not left:
+                    self._keep_reserve(report)
                     old = volume.geometry
                     # First, so that an interrupted switch cannot leave more here than there.
                     self._adopt(new)
@@ -231,6 +232,16 @@ class Resizer:
                 )
             # Who waits for the lock shall get it, and who reads shall come to an end.
             time.sleep(_STEP_PAUSE_S if moving else _VIEWS_PAUSE_S)
+
+    def _keep_reserve(self, report: ResizeReport) -> None:
+        """Without it, a store could not even delete. Raises SizeTooSmall."""
+        catalog = self._catalog
+        if len(catalog.free) < DATA:
+            self._checkpointer.drop()
+        if len(catalog.free) < DATA:
+            self._compactor.reclaim(DATA - 1)
+        if len(catalog.free) < DATA:
+            raise self._too_small(report.device_size_bytes)
 
     def _renumber_bad(self, old: Geometry, new: Geometry) -> None:
         """Bad segments beyond the end get the numbers that their bytes have when the store grows

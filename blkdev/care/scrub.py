@@ -31,7 +31,7 @@ from blkdev.care.walk import (
     WatchedVolume,
     inspect,
     live_in,
-    walk,
+    survey,
 )
 from blkdev.catalog import Catalog
 from blkdev.checkpoint import Checkpointer
@@ -112,6 +112,10 @@ class Scrubber:
         self, pacer: Pacer, *, restart: bool = False, progress: ProgressCallback | None = None
     ) -> ScrubReport:
         """Raises StoreClosed, StoreReadOnly, and what `progress` raises."""
+        with self._volume.source:
+            return self._run(pacer, restart, progress)
+
+    def _run(self, pacer: Pacer, restart: bool, progress: ProgressCallback | None) -> ScrubReport:
         self._pacer, self._progress = pacer, progress
         done_to = 0 if restart else int(self._checkpointer.block.scrubbed_to)
         self._report.resumed = done_to > 0
@@ -122,7 +126,7 @@ class Scrubber:
         self._check_superblocks()
         saved_s = pacer.clock()
         try:
-            for segment in ahead:
+            for segment in self._volume.in_order(ahead):
                 self._check_open()
                 self._scrub(segment)
                 done_to = segment.sequence
@@ -167,13 +171,12 @@ class Scrubber:
         suspects: list[Record] = []
         damages: list[Damage] = []
         count = 0
-        for found in walk(self._volume, segment):
+        for found in survey(self._volume, segment):
             if isinstance(found, Damage):
                 damages.append(found)
             else:
-                count += 1
-                if not found.is_whole:
-                    suspects.append(found)
+                count += len(found.entries) >> 1
+                suspects += (record for record in found.records if not record.is_whole)
         if not self._is_in_use(segment):
             return  # compaction freed it meanwhile: what was read may be anything
         self._report.segments += 1

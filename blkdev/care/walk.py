@@ -9,24 +9,23 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from blkdev import format as fmt
-from blkdev.care.medium import read_through
-from blkdev.care.past_damage import group_headers, salvage
+from blkdev.care.medium import Source
+from blkdev.care.verify import Run, decoded, verified
 from blkdev.catalog import Catalog, Segment
-from blkdev.device import Device
+from blkdev.past_damage import group_headers, salvage
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Record,
     Volume,
     read_footer,
-    read_group,
     read_record,
     read_summary,
 )
 
-_READ_AHEAD_BYTES = 1 << 20
 KIND_NAMES = {
     fmt.KIND_BLOCK: "block",
     fmt.KIND_TOMBSTONES: "tombstones",
@@ -37,57 +36,6 @@ KIND_NAMES = {
 }
 
 
-def _unpaced(_size_bytes: int) -> None:
-    pass
-
-
-class Source:
-    """A device read in large pieces from the medium itself, past the system's cache.
-
-    `pace` is told the bytes before each read; it may wait, or raise to end the work.
-    """
-
-    def __init__(self, device: Device, pace: Callable[[int], None] = _unpaced) -> None:
-        self._device = device
-        self._pace = pace
-        self._offset = 0
-        self._data = b""
-        # Where a large piece could not be read, so that only what is asked for is.
-        self._patchy = range(0)
-        self.read_bytes = 0
-
-    def read(self, offset: int, length: int, room: int) -> bytes:
-        """Bytes of the device; as many more as `room` says may be read with them."""
-        at = offset - self._offset
-        if not 0 <= at <= len(self._data):
-            self._offset, self._data, at = offset, b"", 0
-        if at + length > len(self._data):
-            kept = self._data[at:]
-            ahead = 0 if offset in self._patchy else _READ_AHEAD_BYTES
-            self._offset, self._data = offset, b""
-            self._data = kept + self._fetch(
-                offset + len(kept), length - len(kept), min(max(length, ahead), room) - len(kept)
-            )
-            at = 0
-        return self._data[at : at + length]
-
-    def forget(self) -> None:
-        """Read the device itself the next time."""
-        self._data = b""
-
-    def _fetch(self, offset: int, least: int, most: int) -> bytes:
-        """From `least` to `most` bytes."""
-        self._pace(most)
-        self.read_bytes += most
-        try:
-            return read_through(self._device, offset, most)
-        except OSError:
-            if least == most:
-                raise
-            self._patchy = range(offset, offset + most)
-        return read_through(self._device, offset, least)
-
-
 @dataclass
 class WatchedVolume(Volume):
     """A volume that reads through a Source. `failed_slots` are those that could not be read."""
@@ -95,18 +43,31 @@ class WatchedVolume(Volume):
     source: Source
 
     @classmethod
-    def over(cls, volume: Volume, pace: Callable[[int], None] = _unpaced) -> WatchedVolume:
+    def over(cls, volume: Volume, pace: Callable[[int], None]) -> WatchedVolume:
         device = volume.device
         parts = (device, volume.geometry, volume.uuid, volume.seed, volume.index_salt)
         return cls(*parts, Source(device, pace))
 
     def read(self, slot: int, offset: int, length: int) -> bytes:
+        return bytes(self.view(slot, offset, length))
+
+    def view(self, slot: int, offset: int, length: int) -> memoryview:
+        """As `read`; valid until the next call."""
         at = self.geometry.segment_offset(slot) + offset
         try:
-            return self.source.read(at, length, self.geometry.segment_size_bytes - offset)
+            return self.source.view(at, length, self.geometry.segment_size_bytes - offset)
         except OSError:
             self.failed_slots.add(slot)
             raise
+
+    def in_order(self, segments: list[Extent]) -> Iterator[Extent]:
+        """The segments, whose beginnings are read ahead while the ones before are looked at."""
+        size = self.geometry.segment_size_bytes
+        for segment, following in pairwise((*segments, None)):
+            assert segment is not None
+            if following is not None:
+                self.source.expect(self.geometry.segment_offset(following.slot), size)
+            yield segment
 
 
 class Extent(NamedTuple):
@@ -131,16 +92,34 @@ class Damage(NamedTuple):
 
 def walk(volume: Volume, segment: Extent) -> Iterator[Record | Damage]:
     """All records of a segment whose headers hold, in order, and all damage of its structure."""
+    for found in _survey(volume, segment, decoded):
+        if isinstance(found, Damage):
+            yield found
+        else:
+            yield from found.records
+
+
+def survey(volume: Volume, segment: Extent) -> Iterator[Run | Damage]:
+    """The same at a fraction of the cost, for who wants to know what is wrong: of runs of records
+    those that are no blocks, or rotten.
+    """
+    return _survey(volume, segment, verified)
+
+
+_Look = Callable[[Volume, int, int, fmt.Row], Run | None]
+
+
+def _survey(volume: Volume, segment: Extent, look: _Look) -> Iterator[Run | Damage]:
     slot, damaged = segment.slot, False
     header = fmt.SEGMENT_HEADER.open(volume.try_read(slot, 0, 64), 0, volume.seed)
     if header is None or header.sequence != segment.sequence:
         yield Damage("a segment header is damaged", 0)
     entries = array("Q")
-    for found in _records(volume, segment):
+    for found in _runs(volume, segment, look):
         if isinstance(found, Damage):
             damaged = True
         else:
-            entries.extend(found.entry(volume.index_salt))
+            entries.extend(found.entries)
         yield found
     if not segment.sealed:
         return
@@ -152,22 +131,22 @@ def walk(volume: Volume, segment: Extent) -> Iterator[Record | Damage]:
         yield Damage("a segment summary is damaged", at)
 
 
-def _records(volume: Volume, segment: Extent) -> Iterator[Record | Damage]:
-    slot, expected = segment.slot, FIRST_GROUP_OFFSET
+def _runs(volume: Volume, segment: Extent, look: _Look) -> Iterator[Run | Damage]:
+    slot, salt, expected = segment.slot, volume.index_salt, FIRST_GROUP_OFFSET
     groups = group_headers(volume, slot, segment.sequence, FIRST_GROUP_OFFSET, segment.end)
     for offset, group in groups:
         if offset > expected:
             yield Damage("a group header is damaged", expected)
-            yield from salvage(volume, slot, expected, offset)
+            yield Run.of(salvage(volume, slot, expected, offset), salt)
         expected = offset + fmt.aligned(group.size_bytes)
-        records = read_group(volume, slot, offset, group, verify_values=False)
-        if records is None:
+        run = look(volume, slot, offset, group)
+        if run is None:
             yield Damage("a group is damaged", offset)
-            records = salvage(volume, slot, offset, expected)
-        yield from records
+            run = Run.of(salvage(volume, slot, offset, expected), salt)
+        yield run
     if expected < segment.end:
         yield Damage("a group header is damaged", expected)
-        yield from salvage(volume, slot, expected, segment.end)
+        yield Run.of(salvage(volume, slot, expected, segment.end), salt)
 
 
 class Live(NamedTuple):

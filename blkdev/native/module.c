@@ -16,6 +16,8 @@ static PyMethodDef module_methods[] = {
     {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
     {"scan", scan, METH_VARARGS, "Entries of a whole group; see blkdev/segment.py."},
     {"enter", enter, METH_VARARGS, "Enter new blocks into the index; see blkdev/recover.py."},
+    {"verify_group", verify_group, METH_VARARGS, "See blkdev/care/verify.py."},
+    {"count_alive", count_alive, METH_VARARGS, "See blkdev/care/verify.py."},
     {"stage", stage, METH_VARARGS, "Stage new small blocks; see blkdev/log.py."},
     {NULL},
 };

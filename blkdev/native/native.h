@@ -6,6 +6,7 @@
  *   stage    new small blocks into the staged group, many per call
  *   scan     the entries of a group that is whole
  *   enter    new blocks of the log into the index, many per call
+ *   verify   the checksums of a whole group at once
  *   Finder   from a key to its value or size with one read, when nothing is out of the ordinary
  *   View     from a key to its value without a copy, likewise
  *
@@ -109,6 +110,10 @@ PyObject *stage(PyObject *module, PyObject *args);
 /* replay.c */
 PyObject *scan(PyObject *module, PyObject *args);
 PyObject *enter(PyObject *module, PyObject *args);
+
+/* verify.c */
+PyObject *verify_group(PyObject *module, PyObject *args);
+PyObject *count_alive(PyObject *module, PyObject *args);
 
 /* guard.c: ranges of memory where a read error is zeros and a count; 0 when there is no room for one
  * more. `owner` and `end` say whose they are and where on its device they end. */

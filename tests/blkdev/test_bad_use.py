@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blkdev.compact import Compactor
+from blkdev.compaction.compact import Compactor
 from blkdev.device import RamDevice, open_device
 from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, DeviceBusy, StoreClosed, StoreReadOnly

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blkdev.care.medium import read_through
+from blkdev.care.medium import Source
 from blkdev.device import open_device
 from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, StoreReadOnly
@@ -122,17 +122,22 @@ def test_reads_through_are_what_plain_reads_are(tmp_path, folder):
     size = 3 * MIB + 123
     path.write_bytes(random.Random(1).randbytes(size))
     device = FileDevice(path)
+    source = Source(device)
     try:
         rng = random.Random(2)
         places = [(0, 1), (0, size), (size - 1, 1), (size - 123, 123), (4095, 2), (4096, 4096)]
         places += [(at := rng.randrange(size), rng.randrange(1, size - at + 1)) for _ in range(50)]
         for offset, length in places:
-            assert read_through(device, offset, length) == device.read(offset, length)
+            for room in (length, size - offset):
+                source.forget()
+                assert source.read(offset, length, room) == device.read(offset, length)
+        source.forget()
         with pytest.raises(OSError, match="ends at"):
-            read_through(device, size - 10, 20)
+            source.read(size - 10, 20, 20)
         device.write(0, [bytes(8192)])
-        assert read_through(device, 100, 5000) == bytes(5000), "what was written just now"
+        assert source.read(100, 5000, 5000) == bytes(5000), "what was written just now"
     finally:
+        source.close()
         device.close()
         path.unlink()
 
@@ -143,7 +148,7 @@ def test_closed_device_is_an_error_and_no_other_file(tmp_path):
     device = FileDevice(path)
     device.close()
     with pytest.raises(OSError):  # whatever the system says of it
-        read_through(device, 0, 100)
+        Source(device).read(0, 100, 100)
 
 
 def test_scrub_reads_a_file_of_many_small_groups_in_large_pieces(tmp_path):

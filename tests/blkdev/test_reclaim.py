@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from blkdev import compact
 from blkdev import format as fmt
-from blkdev.care.pace import Pace, is_worth_it
-from blkdev.care.stats import StoreStats
-from blkdev.care.victims import by_benefit, utilisation
 from blkdev.catalog import Segment
-from blkdev.compact import CompactReport
+from blkdev.compaction import compact
+from blkdev.compaction.compact import CompactReport
+from blkdev.compaction.pace import Pace, is_worth_it
+from blkdev.compaction.victims import by_benefit, utilisation
 from blkdev.device import RamDevice
 from blkdev.devices.file import FileDevice
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.log import COMPACTION, DATA, RELEASE, Log
+from blkdev.stats import StoreStats
 from blkdev.store import Store
 from tests.blkdev.devices import (
     MIB,

@@ -24,6 +24,7 @@ from blkdev.errors import (
     StoreReadOnly,
     SuperblockDamaged,
 )
+from blkdev.log import DATA
 from blkdev.store import Store
 from blkdev.superblock import Geometry
 from tests.blkdev.devices import (
@@ -46,6 +47,54 @@ from tests.blkdev.test_space import fill
 LARGE_BYTES = 44 * MIB
 SIZES = [20 * MIB, 22 * MIB, 28 * MIB, 36 * MIB + 4096, 44 * MIB]
 SEGMENT_SIZES = [64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20]
+
+
+def test_shrink_that_would_leave_no_room_for_deletes_is_refused():
+    """Everything would fit, to the last segment."""
+    store, device = new_store()
+    fill(store)
+    store.commit()
+    store.resize(24 * MIB)
+    refused = 0
+    for number in range(40):
+        put(store, [block(50_000 + number, 30_000)])
+        store.commit()
+        try:
+            store.resize(SIZE_BYTES)
+        except SizeTooSmall as error:
+            refused += 1
+            assert "delete something" in str(error)
+            assert device.size_bytes == 24 * MIB
+        else:
+            assert len(store._catalog.free) >= DATA
+            store.resize(24 * MIB)
+        assert_sound(store)
+    assert refused > 30
+    store.set_name(b"name", b"value")
+    keys = list(store.keys())
+    assert store.delete_many(keys[:-20]) == len(keys) - 20
+    store.resize(SIZE_BYTES)
+    for number in range(3000):
+        store.set_name(b"name", b"%d" % number)
+    assert store.delete_many(keys) == 20
+    assert_sound(store)
+
+
+def test_full_store_that_grew_and_shrank_takes_deletes_names_and_trims():
+    store, _ = new_store()
+    fill(store)
+    store.commit()
+    for _ in range(3):
+        store.resize(24 * MIB)
+        store.journal(1).append(b"record")
+        store.commit()
+        with contextlib.suppress(SizeTooSmall):
+            store.resize(SIZE_BYTES)
+    store.set_name(b"name", b"value")
+    store.journal(1).trim(store.position())
+    keys = list(store.keys())
+    assert store.delete_many(keys) == len(keys)
+    assert_sound(store)
 
 
 def reopened(store: Store, device: RamDevice) -> Store:

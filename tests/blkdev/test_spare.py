@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from blkdev.care.spare import spare_range
 from blkdev.device import RamDevice
 from blkdev.errors import StoreClosed, StoreFull, StoreReadOnly
 from blkdev.store import Store
@@ -20,7 +19,7 @@ def test_spare_segment_holds_nothing_that_is_needed():
     device, store = made()
     store.put_many([(b"key", b"value" * 1000)])
     store.commit()
-    offset, length = spare_range(store)
+    offset, length = store.spare_range()
     assert length == store.geometry.segment_size_bytes
     device.write(offset, [os.urandom(length)])
     assert store.check().ok
@@ -37,13 +36,13 @@ def test_full_store_has_no_spare_segment():
     _, store = made()
     store._catalog.free.clear()
     with pytest.raises(StoreFull):
-        spare_range(store)
+        store.spare_range()
 
 
 def test_store_that_cannot_be_written_has_no_spare_segment():
     device, store = made()
     store.close()
     with pytest.raises(StoreClosed):
-        spare_range(store)
+        store.spare_range()
     with Store.open(device, read_only=True) as opened, pytest.raises(StoreReadOnly):
-        spare_range(opened)
+        opened.spare_range()

@@ -1,5 +1,6 @@
 """Any sequence of operations, crashes and reopens agrees with a dict."""
 
+import functools
 import random
 from collections import deque
 
@@ -7,18 +8,38 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from blkdev.device import RamDevice
-from blkdev.errors import StoreFull, ValueTooLarge
+from blkdev.device import Event, RamDevice
+from blkdev.errors import SizeTooSmall, StoreFull, ValueTooLarge
 from blkdev.store import Store
-from tests.blkdev.devices import SIZE_BYTES, assert_sound, contents, formatted
+from tests.blkdev.devices import MIB, SIZE_BYTES, assert_sound, contents, formatted
 
 KEYS = [b"key-%02d" % number for number in range(24)] + [b"k" * 64, b"\0", bytes(8)]
 NAMES = [b"name-%d" % number for number in range(5)]
 STREAMS = (0, 7)
 VALUE_SIZES = (0, 1, 300, 4096, 20_000, 32_768)
+SEGMENTS = {20 * MIB: 64, 28 * MIB: 192, 32 * MIB: 256}
+TOO_SMALL_BYTES = 16 * MIB
+sizes = st.sampled_from([TOO_SMALL_BYTES, *SEGMENTS])
 
 keys = st.sampled_from(KEYS)
 State = tuple[dict[bytes, bytes], dict[bytes, bytes], dict[int, tuple[tuple[int, bytes], ...]]]
+
+
+@functools.cache
+def at_the_end() -> tuple[dict[int, bytes], dict[bytes, bytes]]:
+    """Pages of the largest store, with some values where smaller ones have nothing, and these."""
+    device = RamDevice(32 * MIB, pages=formatted(32 * MIB))
+    stored = {key: random.Random(key).randbytes(20_000) for key in KEYS[:6]}
+    with Store.open(device) as store:
+        dropped = 0
+        while store.stats().segments_free > 20:
+            store.put_many([(b"dropped %d" % dropped, bytes(30_000))])
+            dropped += 1
+        store.put_many(stored.items())
+        store.delete_many(b"dropped %d" % number for number in range(dropped))
+        store.compact()
+        assert max(store._catalog.segments) > 192
+    return device.pages, stored
 
 
 class StoreAgainstDict(RuleBasedStateMachine):
@@ -29,23 +50,24 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.device = RamDevice(SIZE_BYTES, pages=formatted(), record=True)
-        self.durable = dict(self.device.pages)
+        self.durable = RamDevice(SIZE_BYTES, pages=dict(self.device.pages))
         self.store = Store.open(self.device)
         self.states: deque[State] = deque([({}, {}, {})])
         self.version = 0
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(large=st.booleans())
+    def begin(self, large: bool) -> None:
+        if large:
+            pages, stored = at_the_end()
+            self.states = deque([(dict(stored), {}, {})])
+            self._restart(RamDevice(32 * MIB, pages=pages))
         self._synced()
 
     def _synced(self) -> None:
         """Move every event up to the last sync into the durable image."""
         events = self.device.events
         last = max((at for at, event in enumerate(events) if event.kind == "sync"), default=-1)
-        image = RamDevice(SIZE_BYTES, pages=self.durable)
-        for event in events[: last + 1]:
-            if event.kind == "write":
-                image.poke(event.offset, event.data)
+        _arrive(self.durable, events[: last + 1])
         del events[: last + 1]
 
     def _step(self, state: State) -> None:
@@ -167,16 +189,40 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def power_cut(self, subset: int) -> None:
         """Of the writes since the last sync, those of the subset arrived."""
         self._synced()
-        arrived = RamDevice(SIZE_BYTES, pages=dict(self.durable))
-        for at, event in enumerate(self.device.events):
-            if event.kind == "write" and subset >> at & 1:
-                arrived.poke(event.offset, event.data)
-        self._restart(arrived.pages)
+        arrived = RamDevice(self.durable.size_bytes, pages=dict(self.durable.pages))
+        events = self.device.events
+        _arrive(arrived, [event for at, event in enumerate(events) if subset >> at & 1])
+        self._restart(arrived)
 
     @rule()
     def kill(self) -> None:
         """The process ends, the machine goes on: nothing handed over is lost."""
-        self._restart(dict(self.device.pages))
+        self._restart(self.device)
+
+    @rule(size_bytes=sizes)
+    def resize(self, size_bytes: int) -> None:
+        """What is stored always fits, unless the size is none for a store at all."""
+        before = self.store.geometry
+        try:
+            self.store.resize(size_bytes)
+        except SizeTooSmall:
+            assert size_bytes == TOO_SMALL_BYTES
+            assert self.store.geometry == before
+        else:
+            assert self.store.geometry.segment_count == SEGMENTS[size_bytes]
+            assert self.device.size_bytes == size_bytes
+
+    @rule(size_bytes=sizes, moment=st.integers(min_value=0), subset=st.integers(min_value=0))
+    def power_cut_in_a_resize(self, size_bytes: int, moment: int, subset: int) -> None:
+        """After any of its events; with the old size or the new one everything is there."""
+        self._synced()
+        events = self.device.events
+        before, segments = len(events), self.store.geometry.segment_count
+        self.resize(size_bytes)
+        del events[before + moment % (len(events) - before + 1) :]
+        self.power_cut(subset)
+        now = self.store.geometry.segment_count
+        assert now in (segments, SEGMENTS.get(size_bytes))
 
     @precondition(lambda self: len(self.states[-1][0]) < 4)
     @rule(first=st.integers(0, 5))
@@ -190,9 +236,10 @@ class StoreAgainstDict(RuleBasedStateMachine):
                 stored = {**stored, key: value}
                 self._step((stored, names, journals))
 
-    def _restart(self, pages: dict[int, bytes]) -> None:
-        self.device = RamDevice(SIZE_BYTES, pages=pages, record=True)
-        self.durable = dict(pages)
+    def _restart(self, left: RamDevice) -> None:
+        size_bytes, pages = left.size_bytes, left.pages
+        self.device = RamDevice(size_bytes, pages=dict(pages), record=True)
+        self.durable = RamDevice(size_bytes, pages=dict(pages))
         self.store = Store.open(self.device)
         self._synced()
         found = self._found()
@@ -232,6 +279,16 @@ class StoreAgainstDict(RuleBasedStateMachine):
             with self.store.view(key) as view:
                 assert view == stored[key]
         assert dict(self.store.names()) == names
+
+
+def _arrive(device: RamDevice, events: list[Event]) -> None:
+    """What a device kept of what was done to it; what lies behind its end is nowhere."""
+    for event in events:
+        if event.kind == "write":
+            device.poke(event.offset, event.data)
+        elif event.kind == "resize":
+            device.set_size(event.offset)
+    device.set_size(device.size_bytes)
 
 
 TestStoreAgainstDict = StoreAgainstDict.TestCase

@@ -1,10 +1,10 @@
 """Every state a device may be left in by a power cut, and the oracle that judges recovery.
 
-A recorded run is a list of events: write, sync, discard. A cut after event n leaves all writes
-before the last completed sync, and of each later write: all of it, nothing, some of its 512-byte
-sectors, or garbage in some sectors. Devices do not keep the order of unsynced writes, so every
-subset counts. A discard is a wish: whether it was synced or not, it may have been granted, or not,
-or for some pages.
+A recorded run is a list of events: write, sync, discard, change of size. A cut after event n leaves
+all writes before the last completed sync, and of each later write: all of it, nothing, some of its
+512-byte sectors, or garbage in some sectors. Devices do not keep the order of unsynced writes, so
+every subset counts. A discard is a wish: whether it was synced or not, it may have been granted, or
+not, or for some pages. A plain file is as long as it was at the last sync, or as it was made since.
 
 The oracle is strict: the log is a sequence of steps, so what recovery finds must be exactly the
 state after some step, not before the last acknowledged one and not after the last one begun.
@@ -61,6 +61,7 @@ class Run:
 
     def __init__(self, size_bytes: int, pages: Pages, state: State) -> None:
         self.before = dict(pages)
+        self.size_bytes = size_bytes
         self.device = RamDevice(size_bytes, pages=dict(pages), record=True)
         self.states = [state]
         self.acknowledged = 0
@@ -146,6 +147,22 @@ def pending(events: list[Event], event_count: int) -> tuple[list[Event], list[Ev
     return durable, [event for event in done[last_sync + 1 :] if event.kind in matter]
 
 
+def sizes(first_size_bytes: int, done: list[Event]) -> set[int]:
+    """Lengths that the device may have: the last that was synced, and every one since."""
+    found, durable = [first_size_bytes], 0
+    for event in done:
+        if event.kind == "resize":
+            found.append(event.offset)
+        elif event.kind == "sync":
+            durable = len(found) - 1
+    return set(found[durable:])
+
+
+def cut_off(pages: Pages, size_bytes: int) -> Pages:
+    """What of the pages a file of that length has."""
+    return {at: page for at, page in pages.items() if at < size_bytes // PAGE_SIZE_BYTES}
+
+
 def advance(
     pages: Pages, events: list[Event], keeps: Callable[[int], bool] = lambda _page: False
 ) -> None:
@@ -204,7 +221,9 @@ def cuts(
 
 
 class Explorer:
-    """Counts distinct images and judges the recovery from each."""
+    """Counts distinct images and judges the recovery from each. `size_bytes` is that of the device
+    that is judged.
+    """
 
     def __init__(self, size_bytes: int, seed: int, *, again: float = 0.1, torn: int = 4) -> None:
         self.size_bytes = size_bytes
@@ -218,13 +237,16 @@ class Explorer:
     def explore(self, run: Run, first_event: int = 0) -> None:
         """Cut the run after every event from `first_event` on."""
         events = run.device.events
+        is_resized = any(event.kind == "resize" for event in events)
         for event_count in range(first_event, len(events) + 1):
             allowed = [run.states[step] for step in run.allowed(event_count)]
-            for image in cuts(run.before, events, event_count, self.rng, self.torn):
-                self.judge(image, allowed)
+            for size_bytes in sorted(sizes(run.size_bytes, events[:event_count])):
+                self.size_bytes = size_bytes
+                for image in cuts(run.before, events, event_count, self.rng, self.torn):
+                    self.judge(cut_off(image, size_bytes) if is_resized else image, allowed)
 
     def judge(self, image: Pages, allowed: list[State]) -> None:
-        fingerprint = hash(frozenset(image.items()))
+        fingerprint = hash((self.size_bytes, frozenset(image.items())))
         if fingerprint in self.seen:
             return
         self.seen.add(fingerprint)

@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 
-from blkdev.compact import Compactor
+from blkdev.compaction.compact import Compactor
 from blkdev.errors import StoreError
 from tests.crash.enumeration import SEED, Explorer, Run, contents
 from tests.crash.workload import (

@@ -13,10 +13,9 @@ import pytest
 
 from blkdev import checkpoint as checkpoint_module
 from blkdev import format as fmt
-from blkdev import recover, segment, superblock
-from blkdev.care import past_damage
+from blkdev import past_damage, recover, segment, superblock
 from blkdev.checkpoint import Checkpointer
-from blkdev.compact import Compactor
+from blkdev.compaction.compact import Compactor
 from blkdev.errors import StoreError
 from blkdev.log import Log
 from blkdev.recover import _Replay

@@ -14,12 +14,11 @@ import pytest
 from blkdev import superblock
 from blkdev.care.resize import Resizer
 from blkdev.catalog import Catalog
-from blkdev.device import Event, RamDevice
+from blkdev.device import RamDevice
 from blkdev.errors import StoreError
-from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.log import Log
 from blkdev.store import Store
-from tests.crash.enumeration import SEED, Explorer, Pages, Run, State, cuts
+from tests.crash.enumeration import SEED, Explorer, Pages, Run, State
 from tests.crash.workload import (
     Operation,
     commit,
@@ -111,28 +110,7 @@ class SizeExplorer(Explorer):
 
     def __init__(self, size_bytes: int, *, torn: int) -> None:
         super().__init__(size_bytes, SEED, again=0.02, torn=torn)
-        self.first_size_bytes = size_bytes
         self.found: set[int] = set()
-
-    def explore(self, run: Run, first_event: int = 0) -> None:
-        events = run.device.events
-        for event_count in range(first_event, len(events) + 1):
-            allowed = [run.states[step] for step in run.allowed(event_count)]
-            for size_bytes in self.sizes(events[:event_count]):
-                self.size_bytes = size_bytes
-                pages = size_bytes // PAGE_SIZE_BYTES
-                for image in cuts(run.before, events, event_count, self.rng, self.torn):
-                    self.judge({at: page for at, page in image.items() if at < pages}, allowed)
-
-    def sizes(self, done: list[Event]) -> set[int]:
-        """Lengths that the file may have: the last that was synced, and every one since."""
-        sizes, durable = [self.first_size_bytes], 0
-        for event in done:
-            if event.kind == "resize":
-                sizes.append(event.offset)
-            elif event.kind == "sync":
-                durable = len(sizes) - 1
-        return set(sizes[durable:])
 
     def check(self, store: Store) -> None:  # type: ignore[override]  # static there: it keeps nothing
         super().check(store)

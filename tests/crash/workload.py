@@ -9,12 +9,14 @@ import random
 from collections.abc import Callable
 
 from blkdev.device import RamDevice
-from blkdev.errors import StoreFull
+from blkdev.errors import SizeTooSmall, StoreFull
 from blkdev.index import fingerprint_of
 from blkdev.store import Store
 from tests.crash.enumeration import Pages, Run, State, contents
 
 SIZE_BYTES = 20 << 20
+SIZES = (SIZE_BYTES, 24 << 20, 28 << 20)
+"""In bytes; with 64 segments and more, each of which every recovery looks at."""
 SEGMENT_SIZE_BYTES = 64 << 10
 Operation = Callable[[Run], None]
 
@@ -156,10 +158,38 @@ def kill(run: Run) -> None:
         run.step(found)
 
 
+def resize(run: Run, size_bytes: int) -> None:
+    """What was staged may stay so; what is checkpointed at the end is durable."""
+    before = run.store._checkpointer.block.checkpoint_sequence
+    segments = run.store.geometry.segment_count
+    try:
+        run.store.resize(size_bytes)
+    except SizeTooSmall:
+        assert run.store.geometry.segment_count == segments
+        return
+    if run.store._checkpointer.block.checkpoint_sequence != before:
+        run.acknowledge()
+
+
+def grow(run: Run) -> None:
+    """To the next size, if there is one."""
+    now = run.store.device.size_bytes
+    resize(run, min((size for size in SIZES if size > now), default=now))
+
+
+def shrink(run: Run) -> None:
+    """To the smallest size, whether everything fits there or not."""
+    resize(run, SIZE_BYTES)
+
+
 OPERATIONS: tuple[Operation, ...] = (
     put_small, put_large, put_pair, delete_old, delete_new, delete_and_put_again, set_names,
     journal, commit, write_out, compact, checkpoint, reopen, kill, grow_index,
 )  # fmt: skip
+
+
+LIFE_OPERATIONS: tuple[Operation, ...] = (*OPERATIONS, grow, shrink)
+"""Those of random lives: with what would make all sequences of three too many."""
 
 
 def named(operation: Operation) -> str:
@@ -177,12 +207,19 @@ def perform(run: Run, operations: tuple[Operation, ...]) -> int:
     return before_last
 
 
-def prepared(seed: int, *, old: int = 9, fill: bool = False) -> tuple[Pages, State]:
-    """A store with a past: sealed segments, some of their records dead, names, a journal."""
-    device = RamDevice(SIZE_BYTES)
+def prepared(
+    seed: int, *, old: int = 9, fill: bool = False, size_bytes: int = SIZE_BYTES, wide: int = 0
+) -> tuple[Pages, State]:
+    """A store with a past: sealed segments, some of their records dead, names, a journal; and so
+    many blocks that have a segment of their own each.
+    """
+    device = RamDevice(size_bytes)
     entropy = random.Random(seed).randbytes
     Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES, entropy=entropy)
-    run = Run(SIZE_BYTES, device.pages, State())
+    run = Run(size_bytes, device.pages, State())
+    for number in range(wide):
+        # Nobody deletes them: to free all of their segments at once is a hundred writes unsynced.
+        put(run, b"kept wide %d" % number, 30_000)
     for number in range(old):
         put(run, b"old %d" % number, 18_000)
         put(run, b"kept %d" % number, 3000)

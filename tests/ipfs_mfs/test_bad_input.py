@@ -4,9 +4,13 @@ import os
 import random
 import shutil
 import subprocess
+from contextlib import closing
 
 import pytest
 
+from blkdev.devices.file import FileDevice
+from blkdev.store import Store
+from datastore import BlkdevDatastore, Key
 from ipfs_mfs import main as program
 from ipfs_mfs.config import Config
 from ipfs_mfs.formatting import format_store
@@ -191,6 +195,45 @@ def test_a_store_that_another_process_owns_names_its_pid(store, run, tmp_path):
     finally:
         node.close()
     assert run("root", "list")[0] == 0
+
+
+@pytest.fixture
+def values(tmp_path, monkeypatch):
+    """A datastore that every command finds."""
+    path = tmp_path / "values.blk"
+    monkeypatch.setenv("IPFS_MFS_STORE", str(path))
+    monkeypatch.setenv("IPFS_MFS_RUNTIME_DIR", str(tmp_path / "run"))
+    device = FileDevice(path, create_size_bytes=SIZE_BYTES)
+    Store.format(device)
+    with closing(BlkdevDatastore(Store.open(device))) as datastore:
+        datastore.put(Key("/key"), b"a value of a datastore")
+    return path
+
+
+@pytest.mark.parametrize("command", [("root", "list"), ("gc",), ("add", "-Q", "/dev/null")])
+def test_the_store_of_a_datastore_is_refused_and_keeps_its_values(values, run, command):
+    status, out, error = run(*command)
+    assert status == 1
+    assert out == b""
+    assert "holds a datastore" in error
+    assert "another device" in error
+    with closing(BlkdevDatastore(Store.open(FileDevice(values)))) as datastore:
+        assert datastore.get(Key("/key")) == b"a value of a datastore"
+
+
+def test_the_store_of_a_datastore_is_checked_scrubbed_and_repaired(values, run):
+    assert run("scrub")[0] == 0
+    status, out, _ = run("check")
+    assert status == 0
+    assert b"note: roots: they cannot be opened" in out
+    with values.open("r+b") as file:
+        file.seek(values.read_bytes().index(b"of a datastore"))
+        file.write(b"!")
+    assert run("check")[0] == 5
+    assert run("check", "--repair")[0] in (0, 5)
+    assert run("check")[0] == 0
+    with closing(BlkdevDatastore(Store.open(FileDevice(values)))) as datastore:
+        assert not datastore.has(Key("/key"))
 
 
 # ---------------------------------------------------------------------------- damaged images

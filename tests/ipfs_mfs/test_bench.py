@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 
-from blkdev.care.spare import spare_range
 from blkdev.device import RamDevice, open_device
 from blkdev.store import Store
 from ipfs_mfs import main as program
@@ -132,7 +131,7 @@ def test_nothing_is_left_and_nothing_else_is_touched(store, run, tmp_path):
 
 
 def test_device_holds_in_free_segments_what_it_held_before(ram, monkeypatch):
-    offset, length = spare_range(ram)
+    offset, length = ram.spare_range()
     leftover = os.urandom(length)
     ram.device.write(offset, [leftover])
     run = Measuring(ram, 0.01, lambda done, total: None)

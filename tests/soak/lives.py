@@ -3,9 +3,13 @@
     python -m tests.soak.lives PATH SEED STATE
 
 The worker opens the store at PATH and works until it is killed. It writes a line to stdout after
-each step: its number and `ok`, `full` or `acknowledged` (it was a commit). STATE is the JSON of the
-state in which it finds the store. What a step is follows from SEED, the state and the outcomes so
-far; so whoever reads the lines can follow, and knows the step that was under way at the kill.
+each step: `ok`, `full` (there was no room for it) or `acknowledged` (it was a commit). STATE is the
+JSON of the state in which it finds the store. What a step is follows from SEED, the state and the
+outcomes so far; so whoever reads the lines can follow, and knows the step that was under way at the
+kill.
+
+A life has a mood: most leave a store about as full as it was, some fill it to the last byte and go
+on, some empty it.
 """
 
 from __future__ import annotations
@@ -18,20 +22,25 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
 from blkdev.device import open_device
-from blkdev.errors import StoreFull
+from blkdev.errors import SizeTooSmall, StoreFull
 from blkdev.store import Store
 
 SIZES = (0, 1, 40, 300, 300, 4096, 4096, 30_000, 100_000, 262_144)
+LARGE_SIZE_BYTES = 400_000
+STORE_SIZES = (96 << 20, 80 << 20, 64 << 20)
+"""What a store is resized to, in bytes; the first is what it begins with, and its device's size."""
+MOODS = {"steady": (0.55, 0.65), "filling": (0.70, 0.72), "emptying": (0.25, 0.65)}
+"""Of all steps, the share of puts, and of puts and deletions."""
 NAMES = ("root/a", "root/b", "root/c")
 ACKNOWLEDGED = "acknowledged"
 
 
 @lru_cache(maxsize=256)
 def block_of(number: int) -> tuple[bytes, bytes]:
-    """Key and value of the numbered block."""
+    """Key and value of the numbered block. Odd ones are large."""
     rng = random.Random(number)
     key = b"%d " % number + rng.randbytes(rng.randrange(1, 40))
-    return key, rng.randbytes(rng.choice(SIZES))
+    return key, rng.randbytes(LARGE_SIZE_BYTES if number % 2 else rng.choice(SIZES))
 
 
 @dataclass
@@ -53,6 +62,8 @@ class Step:
     kind: str
     act: Callable[[Store], object]
     change: Callable[[State], object] = lambda state: None
+    size_bytes: int = 0
+    """Of the store, after a resize."""
 
 
 class Plan:
@@ -62,16 +73,18 @@ class Plan:
         self.state = state
         self._rng = random.Random(seed)
         self._next = seed * 1_000_000
+        self.mood = self._rng.choices(list(MOODS), (4, 3, 1))[0]
 
     def step(self) -> Step:
         """Draw the next one; the state is as the outcomes so far made it."""
         rng = self._rng
         draw = rng.random()
-        if draw < 0.55:
+        puts, deletions = MOODS[self.mood]
+        if draw < puts:
             return self._put()
-        if draw < 0.65:
+        if draw < deletions:
             return self._delete()
-        if draw < 0.72:
+        if draw < 0.75:
             name, number = rng.choice(NAMES), self._number()
             return Step(
                 "name",
@@ -85,8 +98,11 @@ class Plan:
         if draw < 0.97:
             budget_bytes = rng.choice((None, 1 << 20))
             return Step("compact", lambda store: store.compact(budget_bytes))
-        if draw < 0.98:
+        if draw < 0.978:
             return Step("checkpoint", lambda store: store.checkpoint())
+        if draw < 0.982:
+            size = rng.choice(STORE_SIZES)
+            return Step("resize", lambda store: store.resize(size), size_bytes=size)
         return Step("write_out", lambda store: store.write_out())
 
     def outcome(self, step: Step, said: str) -> None:
@@ -98,16 +114,17 @@ class Plan:
         return self._next
 
     def _put(self) -> Step:
-        number = self._number()
+        number = 2 * self._number() + (self.mood == "filling" and self._rng.random() < 0.6)
         item = block_of(number)
         return Step(
             "put", lambda store: store.put_many([item]), lambda state: state.blocks.append(number)
         )
 
     def _delete(self) -> Step:
-        """A few, or nearly all: stores grow, are emptied, and now and then are full."""
+        """A few, or nearly all."""
         blocks, rng = self.state.blocks, self._rng
-        many = len(blocks) if rng.random() < 0.02 else min(len(blocks), rng.randrange(1, 8))
+        is_end = rng.random() < 0.02 and self.mood != "filling"
+        many = len(blocks) if is_end else min(len(blocks), rng.randrange(1, 8))
         gone = set(rng.sample(blocks, min(many, 1000)))
         keys = [block_of(number)[0] for number in sorted(gone)]
 
@@ -160,7 +177,7 @@ def work(path: str, seed: int, state: State) -> None:
         said = ACKNOWLEDGED if step.kind == ACKNOWLEDGED else "ok"
         try:
             step.act(store)
-        except StoreFull:
+        except (StoreFull, SizeTooSmall):
             said = "full"
         plan.outcome(step, said)
         print(said, flush=True)

@@ -6,7 +6,8 @@
 file, another on a loop device where we are root; each is killed with SIGKILL at a random moment,
 again and again, and every time all of the store is read and compared with what the worker was told
 to do: nothing acknowledged may be missing, nothing else may be there but a prefix of what it did
-after that. The result goes to RESULT, by default last.json beside this file.
+after that; a store that was resized has its old size or the new one. The result goes to RESULT, by
+default last.json beside this file.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from blkdev import superblock
 from blkdev.device import open_device
 from blkdev.devices.file import FileDevice
 from blkdev.store import Store
 from tests.blkdev import loops
 from tests.blkdev.devices import assert_sound
-from tests.soak.lives import ACKNOWLEDGED, Plan, State, encoded, found_in, same
+from tests.soak.lives import ACKNOWLEDGED, STORE_SIZES, Plan, State, encoded, found_in, same
 
 HERE = Path(__file__).parent
-SIZE_BYTES = 96 << 20
+SIZE_BYTES = STORE_SIZES[0]
 SEGMENT_SIZE_BYTES = 1 << 20
 LIFE_MAX_S = 4.0
 END_S = 60
@@ -57,6 +59,7 @@ class Patient:
     def __init__(self, path: Path, result: Result) -> None:
         self.path = path
         self.state = State()
+        self.size_bytes = SIZE_BYTES
         self._result = result
         with contextlib.closing(open_device(path)) as device:
             Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
@@ -65,24 +68,31 @@ class Patient:
         """One life: work, kill, look. Raises AssertionError with what is wrong."""
         said = self._work(seed, life_s)
         plan = Plan(seed, self.state.copy())
-        allowed = [self.state]
+        allowed, sizes = [self.state], [self.size_bytes]
         for outcome in said:
             step = plan.step()
-            kind = step.kind if outcome != "full" else "refused: full"
+            kind = step.kind if outcome != "full" else f"{step.kind}, full"
+            if step.size_bytes and outcome != "full":
+                sizes = [step.size_bytes]
             self._result.operations[kind] = self._result.operations.get(kind, 0) + 1
             plan.outcome(step, outcome)
             if outcome == ACKNOWLEDGED:
                 allowed.clear()
             allowed.append(plan.state.copy())
         # The step that was under way may have been done, and nobody heard of it.
-        plan.outcome(plan.step(), "ok")
+        step = plan.step()
+        plan.outcome(step, "ok")
         allowed.append(plan.state)
+        if step.size_bytes:
+            sizes.append(step.size_bytes)
         with Store.open(open_device(self.path)) as store:
+            size_bytes = superblock.load(store.device).device_size_bytes
+            assert size_bytes in sizes, f"seed {seed}: the store has {size_bytes} of {sizes} bytes"
             found = found_in(store)
             fitting = [state for state in allowed if same(state, found)]
             assert fitting, f"seed {seed}: none of {len(allowed)} states that may be was found"
             assert_sound(store)
-        self.state = fitting[-1]
+        self.state, self.size_bytes = fitting[-1], size_bytes
 
     def _work(self, seed: int, life_s: float) -> list[str]:
         command = [sys.executable, "-m", "tests.soak.lives", str(self.path), str(seed)]

@@ -2,14 +2,16 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from blkdev.device import RamDevice, open_device
 from blkdev.devices.file import FileDevice
+from blkdev.errors import SizeTooSmall, StoreFull
 from blkdev.store import Store
-from tests.soak.lives import ACKNOWLEDGED, Plan, State, decoded, encoded, found_in, same
+from tests.soak.lives import ACKNOWLEDGED, MOODS, Plan, State, decoded, encoded, found_in, same
 from tests.soak.soak import SEGMENT_SIZE_BYTES, SIZE_BYTES, Patient, Result, soak
 
 pytestmark = pytest.mark.slow
@@ -19,6 +21,11 @@ pytestmark = pytest.mark.slow
 def place(tmp_path) -> Path:
     FileDevice(tmp_path / "store", create_size_bytes=SIZE_BYTES).close()
     return tmp_path / "store"
+
+
+def seed_of(mood: str) -> int:
+    """The first seed of a life that has this mood."""
+    return next(seed for seed in range(1000) if Plan(seed, State()).mood == mood)
 
 
 def test_a_few_killed_lives_are_sound(place):
@@ -31,26 +38,64 @@ def test_a_few_killed_lives_are_sound(place):
 def test_a_lost_block_is_found(place, monkeypatch):
     """A disk that forgets one block between two lives."""
     patient = Patient(place, Result())
-    patient.live(1, 1.0)
+    patient.live(seed_of("steady"), 1.0)
     with Store.open(open_device(place)) as store:
         store.delete_many([next(store.keys())])
     with pytest.raises(AssertionError, match="none of"):
-        patient.live(2, 0.1)
+        patient.live(seed_of("filling"), 0.1)
 
 
-def test_steps_are_drawn_alike_from_the_same_seed_and_outcomes():
+@pytest.mark.parametrize("mood", MOODS)
+def test_steps_are_drawn_alike_from_the_same_seed_and_outcomes(mood):
+    seed = seed_of(mood)
     device = RamDevice(SIZE_BYTES)
     Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
-    done, told = Plan(3, State()), Plan(3, decoded(encoded(State())))
+    done, told = Plan(seed, State()), Plan(seed, decoded(encoded(State())))
     with Store.open(device) as store:
         for _ in range(400):
             step, other = done.step(), told.step()
             assert step.kind == other.kind
-            step.act(store)
+            said = ACKNOWLEDGED if step.kind == ACKNOWLEDGED else "ok"
+            try:
+                step.act(store)
+            except (StoreFull, SizeTooSmall):
+                said = "full"
             for plan, each in ((done, step), (told, other)):
-                plan.outcome(each, ACKNOWLEDGED if each.kind == ACKNOWLEDGED else "ok")
+                plan.outcome(each, said)
         assert same(found_in(store), told.state)
         assert same(done.state, told.state)
+
+
+def test_a_store_of_another_size_than_anybody_asked_for_is_found(place):
+    patient = Patient(place, Result())
+    with Store.open(open_device(place)) as store:
+        store.resize(40 << 20)
+    with pytest.raises(AssertionError, match=r"of .* bytes"):
+        patient.live(2, 0.0)
+
+
+def test_stores_are_filled_and_emptied_and_resized_again_and_again():
+    """Without a kill, on one device, as a run of some minutes does it."""
+    device, state, seen = RamDevice(SIZE_BYTES), State(), Counter[str]()
+    Store.format(device, segment_size_bytes=SEGMENT_SIZE_BYTES)
+    with Store.open(device) as store:
+        for seed in range(16):
+            plan = Plan(seed, state)
+            for _ in range(250):
+                step = plan.step()
+                try:
+                    step.act(store)
+                except (StoreFull, SizeTooSmall):
+                    plan.outcome(step, "full")
+                    seen[f"{step.kind}, full"] += 1
+                else:
+                    plan.outcome(step, "ok")
+                    seen[step.kind] += 1
+            state = plan.state
+        assert same(found_in(store), state)
+    assert seen["put, full"] > 10
+    assert seen["resize"] > 5
+    assert seen["put"] > 10 * seen["put, full"] / 4
 
 
 def test_the_last_soak_is_on_record_and_found_nothing():

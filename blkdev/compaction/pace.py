@@ -10,8 +10,8 @@ byte. When the store is nearly full, a twentieth is enough: somebody will have t
 
 from __future__ import annotations
 
-from blkdev.care.stats import StoreStats
-from blkdev.compact import CompactReport
+from blkdev.compaction.compact import CompactReport
+from blkdev.stats import StoreStats
 
 _DEAD_SHARE_MIN = 1 / 4
 _DEAD_SHARE_MIN_SCARCE = 1 / 20
