@@ -37,9 +37,8 @@ from blkdev.pure.shards import SHARD_COUNT, slot_count
 from blkdev.segment import Volume
 
 _SHARD = Struct("<II")
-_SLOT = Struct("<I")
+_U32 = Struct("<I")
 _PAIR = Struct("<QQ")
-_SUM = Struct("<I")
 _ENTRY_SIZE_BYTES = fmt.SUMMARY_ENTRY.size_bytes
 _FLAG_SEALED = 1
 _FLAG_COPIED = 2
@@ -65,7 +64,7 @@ class Loaded(NamedTuple):
 
 def slots_needed(volume: Volume, body_size_bytes: int) -> int:
     """Segments that a body of this size takes."""
-    per_segment = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES - _SLOT.size
+    per_segment = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES - _U32.size
     return -(-(fmt.CHECKPOINT_HEAD.size_bytes + body_size_bytes) // per_segment)
 
 
@@ -103,7 +102,7 @@ def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, _Parts]:
     """A head that counts what is in the body, and the body."""
     image = catalog.index.image()
     sizes = b"".join(_SHARD.pack(homes, used) for homes, used, _ in image)
-    shards = [bytes(slots) for _, _, slots in image]
+    shards = [slots for _, _, slots in image]
     body: list[bytes] = []
     for segment in catalog.segments.values():
         flags = _FLAG_SEALED * segment.sealed | _FLAG_COPIED * segment.copied
@@ -123,7 +122,7 @@ def _encode(catalog: Catalog, entries: array[int]) -> tuple[fmt.Row, _Parts]:
         body.append(fmt.CHECKPOINT_STREAM.struct.pack(number, *trim, len(stream.records)))
         body += [_PAIR.pack(*pair) for pair in stream.records.items()]
     parts = _Parts(sizes, shards, b"".join((*body, entries.tobytes())))
-    end_size = len(shards) * _SUM.size + fmt.CHECKPOINT_TRAILER.size_bytes
+    end_size = len(shards) * _U32.size + fmt.CHECKPOINT_TRAILER.size_bytes
     head = fmt.CHECKPOINT_HEAD.zero()._replace(
         body_size_bytes=len(sizes) + sum(map(len, shards)) + len(parts.rest) + end_size,
         shard_count=len(image),
@@ -149,7 +148,7 @@ def load(volume: Volume, slot: int, sequence: int, from_log: FromLog | None) -> 
     head = fmt.CHECKPOINT_HEAD.open(volume.try_read(slot, page, head_size), 0, seed)
     if head is None or header is None or header.uuid != volume.uuid:
         return None
-    listed_size = head.slot_count * _SLOT.size
+    listed_size = head.slot_count * _U32.size
     length = head_size + listed_size + head.body_size_bytes
     room = geometry.segment_size_bytes - page
     ours = header.kind == fmt.SEGMENT_CHECKPOINT and header.sequence == sequence
@@ -157,12 +156,14 @@ def load(volume: Volume, slot: int, sequence: int, from_log: FromLog | None) -> 
     if not ours or -(-length // room) != head.slot_count or head_size + listed_size > room:
         return None
     listed = volume.try_read(slot, page + head_size, listed_size)
-    slots = tuple(number for (number,) in _SLOT.iter_unpack(listed))
+    slots = tuple(number for (number,) in _U32.iter_unpack(listed))
     if not slots or max(slots) >= geometry.segment_count:
         return None
     is_small = length < _LOADED_WHOLE_MAX_BYTES
+    stored = _Stored(volume, head, slots, None if is_small else from_log)
     try:
-        stored = _Stored(volume, head, slots, None if is_small else from_log)
+        if is_small:
+            stored.read_ahead(length)
         loaded = _decode(head, slots, stored.without_slots(length))
         stored.put_off(loaded.catalog.index)
     except (OSError, ValueError, IndexError, error):
@@ -192,13 +193,18 @@ class _Stored:
         self._from_log = from_log
         self._shards: list[_Shard] = []
         self._sums = array("I")
+        self._ahead = b""
+
+    def read_ahead(self, length: int) -> None:
+        """Read a stream of that length at once. Raises OSError."""
+        self._ahead = self._read(0, length)
 
     def without_slots(self, length: int) -> memoryview:
         """What follows the slots in a stream of that length, verified together with what precedes
         them. Raises OSError, ValueError.
         """
         head, seed = self._head, self._volume.seed
-        begin, listed_size = fmt.CHECKPOINT_HEAD.size_bytes, head.slot_count * _SLOT.size
+        begin, listed_size = fmt.CHECKPOINT_HEAD.size_bytes, head.slot_count * _U32.size
         front = self._read(begin, listed_size + head.shard_count * _SHARD.size)
         at = begin + len(front)
         for homes, used in _SHARD.iter_unpack(front[listed_size:]):
@@ -212,9 +218,9 @@ class _Stored:
             self._verify_all(front, rest)
             return rest
         rest = rest[: -fmt.CHECKPOINT_TRAILER.size_bytes]
-        self._sums.frombytes(rest[len(rest) - head.shard_count * _SUM.size :])
-        fits = len(self._sums) == len(self._shards)
-        if not fits or _rest_checksum(head, front, rest) != trailer.rest_checksum:
+        self._sums.frombytes(rest[len(rest) - head.shard_count * _U32.size :])
+        checksum = _rest_checksum(head, front, rest)
+        if (checksum, len(self._sums)) != (trailer.rest_checksum, len(self._shards)):
             raise ValueError("damaged")
         return rest
 
@@ -230,6 +236,8 @@ class _Stored:
 
     def _read(self, at: int, size_bytes: int) -> bytes:
         """Bytes of the stream. Raises OSError."""
+        if self._ahead:
+            return self._ahead[at : at + size_bytes]
         room = self._volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
         parts: list[bytes] = []
         while size_bytes:
@@ -240,14 +248,15 @@ class _Stored:
         return b"".join(parts)
 
     def put_off(self, index: Index) -> None:
-        """Leave the shards to the first who asks for them, where the log can stand in for them.
-        Raises OSError, ValueError.
+        """Leave the shards to the first who asks for them, if the log can stand in for them; else
+        load them. Raises OSError, ValueError.
         """
         for number, shard in enumerate(self._shards):
-            index.put_off(number, shard.homes, shard.used)
-        index.source = self._fetch
-        if self._from_log is None:
-            index.complete()
+            if self._from_log is None:
+                self._fetch(index, number)
+            else:
+                index.put_off(number, shard.homes, shard.used)
+                index.source = self._fetch
 
     def _fetch(self, index: Index, number: int) -> None:
         at, size_bytes, homes, used = self._shards[number]
@@ -406,7 +415,7 @@ class Checkpointer:
                 slots = [catalog.free.popleft() for _ in range(needed)]
                 log.reuse_count += 1
             sequence = log.take_segment_sequence()
-        listed = b"".join(_SLOT.pack(slot) for slot in slots)
+        listed = b"".join(_U32.pack(slot) for slot in slots)
         stream = parts.sealed(head._replace(slot_count=needed), listed, volume.seed)
         room = volume.geometry.segment_size_bytes - fmt.PAGE_SIZE_BYTES
         for slot, piece in zip(slots, _pieces(stream, room), strict=True):

@@ -15,11 +15,10 @@ Invariants
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from blkdev.format import BytesLike
 from blkdev.pure.shards import SHARD_COUNT
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ else:
 
 __all__ = ["Image", "Index", "fingerprint_of"]
 
-Image = list[tuple[int, int, BytesLike]]
+Image = list[tuple[int, int, bytes]]
 """Per shard its homes, used slots, and the slots."""
 _SLOT = Struct("<QQ")
 
@@ -74,11 +73,3 @@ class Index(Shards):
     def image(self) -> Image:
         """A copy for a checkpoint."""
         return [self.shard(number) for number in range(SHARD_COUNT)]
-
-    @classmethod
-    def from_image(cls, image: Iterable[tuple[int, int, BytesLike]]) -> Index:
-        """The inverse of `image`. Raises ValueError for what cannot be one."""
-        index = cls()
-        for number, shard in enumerate(image):
-            index.load(number, *shard)
-        return index
