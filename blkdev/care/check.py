@@ -99,7 +99,10 @@ class Checker:
         self._found: dict[int, set[tuple[int, int]]] = {}
 
     def run(self) -> CheckReport:
-        """Raises nothing of its own: whatever is wrong is a finding."""
+        """Whatever is wrong is a finding. Raises only StoreDamaged, where a part of the index that
+        was put off cannot be had.
+        """
+        self._catalog.index.complete()
         with self._volume.source:
             return self._run()
 

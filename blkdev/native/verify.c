@@ -3,10 +3,6 @@
  */
 #include "native.h"
 
-#define GROUP_HEAD_SIZE 64
-#define NO_FINGERPRINT UINT64_MAX
-#define OTHER_KIND (UINT64_C(1) << 63)
-#define KIND_MAX 6
 #define RECORD_UNIT 8
 
 typedef struct {
@@ -23,7 +19,7 @@ typedef struct {
  */
 static int verify(Run *run)
 {
-    size_t at = GROUP_HEAD_SIZE;
+    size_t at = GROUP_HEADER_SIZE;
     uint32_t sum = run->seed;
     for (uint32_t number = 0; number < run->count; number++) {
         if (run->size - at < HEAD_SIZE)
@@ -42,7 +38,7 @@ static int verify(Run *run)
             crc32_of(run->seed, head + 4, head_size - 4) != load_u32(head))
             return 0;
         sum = crc32_of(sum, head, head_size);
-        Slot entry = {NO_FINGERPRINT, (uint64_t)(record_size >> 3) << SIZE_SHIFT};
+        Slot entry = {EMPTY, (uint64_t)(record_size >> 3) << SIZE_SHIFT};
         entry.location |= run->place + (at >> 3);
         if (kind == KIND_BLOCK)
             entry.fingerprint = fingerprint_of(head + HEAD_SIZE, key_size, run->salt);
@@ -75,8 +71,8 @@ PyObject *verify_group(PyObject *module, PyObject *args)
     run.seed = seed;
     run.salt = salt;
     run.place = place;
-    if (run.size < GROUP_HEAD_SIZE || run.size > UINT32_MAX ||
-        count > (run.size - GROUP_HEAD_SIZE) / HEAD_SIZE) {
+    if (run.size < GROUP_HEADER_SIZE || run.size > UINT32_MAX ||
+        count > (run.size - GROUP_HEADER_SIZE) / HEAD_SIZE) {
         result = Py_NewRef(Py_None);
         goto end;
     }
@@ -112,7 +108,7 @@ PyObject *count_alive(PyObject *module, PyObject *args)
         Slot entry;
         memcpy(&entry, (const char *)entries.buf + at, sizeof entry);
         /* The mark of other kinds is in the location, so none of them is found. */
-        if (entry.fingerprint != NO_FINGERPRINT &&
+        if (entry.fingerprint != EMPTY &&
             find_slot(index, entry.fingerprint, entry.location) != NULL) {
             size_bytes += (entry.location >> SIZE_SHIFT & SIZE_MASK) << 3;
             count++;

@@ -15,12 +15,12 @@ import pytest
 
 from benchmarks import counters
 from blkdev import format as fmt
-from blkdev.compact import Compactor
+from blkdev.compaction.compact import Compactor
 from blkdev.device import RamDevice, open_device
 from blkdev.devices.file import FileDevice, Maps
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed, StoreFull
 from blkdev.index import Index
-from blkdev.shards import Shards
+from blkdev.pure.shards import Shards
 from blkdev.store import Store
 from tests.blkdev import loops
 from tests.blkdev.devices import (
@@ -389,8 +389,8 @@ def test_put_on_a_full_store_waits_for_a_view_that_is_about_to_end(monkeypatch, 
             views[0].__exit__(None, None, None)
 
     monkeypatch.setattr(Compactor, "_empty", emptied)
-    monkeypatch.setattr("blkdev.compact._VICTIMS_MAX", 1)
-    monkeypatch.setattr("blkdev.compact.time.sleep", pause)
+    monkeypatch.setattr("blkdev.compaction.compact._VICTIMS_MAX", 1)
+    monkeypatch.setattr("blkdev.compaction.compact.time.sleep", pause)
     added = []
     for number in range(500_000, 500_100):
         try:

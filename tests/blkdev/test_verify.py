@@ -17,7 +17,7 @@ from blkdev.errors import NewerFormat
 from blkdev.index import Index, fingerprint_of
 from blkdev.past_damage import group_headers
 from blkdev.segment import Volume
-from blkdev.shards import Shards
+from blkdev.pure.shards import Shards
 from tests.blkdev.damage import past
 from tests.blkdev.devices import assert_sound, block, blocks, new_store, put
 
