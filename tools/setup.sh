@@ -121,6 +121,8 @@ install_python_packages() {
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
         --no-build-isolation --no-index --editable . || fail "pip could not install the program"
+    .venv/bin/python -c "import blkdev._native" 2>/dev/null ||
+        say "note: the C helper was not built (is there a compiler?); all works without it, slower"
     # An editable install compiles nothing. The first command of a user who may not write here, or
     # whose Python is told not to, would compile everything again each time.
     .venv/bin/python -m compileall -q ipld blkdev datastore repo mfs pinning \

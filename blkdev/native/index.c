@@ -223,7 +223,7 @@ static int number_arg(PyObject *argument, Py_ssize_t *number)
 static PyObject *index_pin_method(Index *self, PyObject *const *args, Py_ssize_t given)
 {
     uint64_t values[2];
-    if (!arguments(args, given, 2, values))
+    if (!arguments(self, args, given, 2, values))
         return NULL;
     int pinned = index_pin(self, (Slot){values[0], values[1]});
     return pinned < 0 ? PyErr_NoMemory() : PyBool_FromLong(pinned);
