@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MEBIBYTE = 1 << 20
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0))
 CHUNK_SIZE_BYTES = 4 * MEBIBYTE
 
 
