@@ -259,12 +259,15 @@ def test_ingest_hashing_included(benchmark, bench_folder, results, disk, size):
     field = Contest(bench_folder / f"hashed-{size.size_bytes}", size.disk_size_bytes, (OWN,))
     store = field.own.store
     contestants: dict[str, Round] = {
-        OWN: engine.ingest(store, size, threads=limits.CORES),
+        OWN: engine.ingest(store, size, threads=max(2, limits.CORES)),
         "blkdev, one thread": engine.ingest(store, size, threads=1),
         "limit: sha2-256, all cores": lambda: limits.sha256_on_all_cores(
             size.size_bytes, size.total_bytes
         ),
         "limit: disk write": disk.sequential_write,
+        "limit: both at once": lambda: disk.hash_and_write(
+            size.size_bytes, size.batch_count, size.batches
+        ),
     }
     for name, values in race(benchmark, OWN, contestants).items():
         results.add(f"ingest {size.name}, hashed", name, "MB/s", values)

@@ -2,6 +2,7 @@
 
 from blkdev.format import BytesLike
 
+def crc32(data: BytesLike, value: int = 0, /) -> int: ...
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
 def guard(address: int, length: int, /) -> bool:
     """Turn read errors in this range of memory into zeros and a count."""

@@ -13,10 +13,10 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
+from blkdev.checksum import crc32
 from blkdev.errors import BlockDamaged, KeyTooLarge, ValueTooLarge
 from blkdev.index import fingerprint_of
 from blkdev.ledger import frozen

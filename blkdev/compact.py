@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.care.bad_slots import retire
 from blkdev.care.victims import by_benefit
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
+from blkdev.checksum import crc32
 from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary

@@ -23,11 +23,11 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.care.latch import whole
 from blkdev.catalog import Catalog, Segment
+from blkdev.checksum import crc32
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_summary, summary_size
 

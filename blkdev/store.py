@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
-from zlib import crc32
 
 from blkdev import batch, superblock
 from blkdev import format as fmt
@@ -30,6 +29,7 @@ from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.care.stats import StoreStats, measure
 from blkdev.checkpoint import Checkpointer
+from blkdev.checksum import crc32
 from blkdev.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
