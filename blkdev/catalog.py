@@ -66,7 +66,10 @@ class Stream:
 
 
 class Catalog:
-    """The state of a store that its log determines."""
+    """The state of a store that its log determines.
+
+    `unbacked` are slots that are free too, but the device had no room for them when it was asked.
+    """
 
     def __init__(self) -> None:
         self.index = Index()
@@ -76,6 +79,7 @@ class Catalog:
         self.streams: dict[int, Stream] = {}
         self.tombstones: dict[int, dict[int, int]] = {}
         self.free: deque[int] = deque()
+        self.unbacked: list[int] = []
         self.withheld: list[int] = []
         self._withheld_from = fmt.NO_SLOT
         self.live_bytes = 0
@@ -123,7 +127,7 @@ class Catalog:
     def withhold(self, first_slot: int) -> None:
         """From now on no slot from `first_slot` on is used again."""
         self._withheld_from = first_slot
-        free, self.free = self.free, deque()
+        free, self.free, self.unbacked = [*self.free, *self.unbacked], deque(), []
         self.release(free)
 
     def end_withholding(self, slot_count: int) -> None:

@@ -263,11 +263,11 @@ class Checkpointer:
         log, catalog, volume = self._log, self._catalog, self._volume
         with log.write_lock:
             log.write_out()
+            head, body = self._snapshot()
+            needed = slots_needed(volume, head.body_size_bytes)
+            if not log.secure_slots(needed + DATA):
+                return False
             with log.state_lock:
-                head, body = self._snapshot()
-                needed = slots_needed(volume, head.body_size_bytes)
-                if len(catalog.free) < needed + DATA:
-                    return False
                 slots = [catalog.free.popleft() for _ in range(needed)]
                 log.reuse_count += 1
             sequence = log.take_segment_sequence()

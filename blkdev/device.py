@@ -46,6 +46,15 @@ class Device(Protocol):
     def discard(self, offset: int, length: int) -> None:
         """The range's content is no longer needed and may become zeros. Best effort."""
 
+    def reserve(self, offset: int, length: int, /) -> bool:
+        """See to it that writes to the range find room below this device: a sparse file on a full
+        file system has none for what it has not allocated. False when there is none now.
+        """
+
+    def backing_bytes(self) -> int:
+        """How many of `size_bytes` there is room for below, what is allocated included. May be a
+        moment old."""
+
     def measure(self) -> int:
         """Bytes that are there now: a device may have grown since it was opened."""
 
@@ -135,6 +144,12 @@ class RamDevice:
             self.events.append(Event("discard", offset, length.to_bytes(8, "little")))
         for page in [page for page in self.pages if first <= page < last]:
             del self.pages[page]
+
+    def reserve(self, _offset: int, _length: int) -> bool:
+        return True
+
+    def backing_bytes(self) -> int:
+        return self.size_bytes
 
     def measure(self) -> int:
         return self.size_bytes

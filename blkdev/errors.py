@@ -67,7 +67,10 @@ class StoreFull(RequestError):
     """No segment is left for this kind of write; everything stored stays readable."""
 
     def __init__(self, device: str) -> None:
-        super().__init__(f"{device} is full (delete something, compact, or use a larger device)")
+        super().__init__(
+            f"{device} is full, or the file system under it (delete something and compact, "
+            "or use a larger device)"
+        )
 
 
 class StoreReadOnly(RequestError):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -252,7 +253,7 @@ class Log:
         while not self._fits(size_bytes, count, right):
             if self._pending_count:
                 self.write_out()
-            elif len(self._catalog.free) <= right:
+            elif not self.secure_slots(right + 1):
                 raise StoreFull(self._volume.device.name)
             else:
                 self._seal()
@@ -414,6 +415,33 @@ class Log:
         with self.state_lock:
             self.active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
         self.entries = array("Q")
+
+    def secure_slots(self, count: int) -> bool:
+        """Whether there are so many free slots; the next ones to be taken then have room on the
+        device. So what may be written on a full store finds room on a full file system too. The
+        caller holds the write lock.
+        """
+        catalog, geometry = self._catalog, self._volume.geometry
+
+        def has_room(slot: int) -> bool:
+            offset = geometry.segment_offset(slot)
+            return self._volume.device.reserve(offset, geometry.segment_size_bytes)
+
+        front: list[int] = []
+        refused: list[int] = []
+        rest = deque(catalog.free)
+        while rest and len(front) < count:
+            slot = rest.popleft()
+            (front if has_room(slot) else refused).append(slot)
+        # Something below may have been deleted since.
+        missing = len(front) < count
+        back = [slot for slot in catalog.unbacked if has_room(slot)] if missing else []
+        if refused or back:
+            kept = [slot for slot in catalog.unbacked if slot not in back]
+            with self.state_lock:
+                catalog.free = deque((*front, *back, *rest))
+                catalog.unbacked = kept + refused
+        return len(front) + len(back) >= count
 
     def take_segment_sequence(self) -> int:
         """The next number for a segment; never given twice. The caller holds the write lock."""

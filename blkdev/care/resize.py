@@ -26,7 +26,7 @@ from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.compact import Compactor, CompactReport
-from blkdev.errors import DeviceTooSmall, SegmentDamaged, SizeTooSmall, StoreBusy
+from blkdev.errors import DeviceTooSmall, SegmentDamaged, SizeTooSmall, StoreBusy, StoreFull
 from blkdev.log import DATA, Log
 from blkdev.reader import Reader
 from blkdev.segment import Volume, identify
@@ -114,6 +114,8 @@ class Resizer:
             wanted = device.measure() if size_bytes is None else size_bytes
             new = resized(old, wanted, device.name)
             report = ResizeReport(wanted, old.segment_count, new.segment_count)
+            if not all(device.reserve(at, fmt.PAGE_SIZE_BYTES) for at in new.copy_offsets):
+                raise StoreFull(device.name)
             if new.segment_count < old.segment_count:
                 self._refuse_if_full(new, wanted)
             with self._log.write_lock, self._log.state_lock:

@@ -44,6 +44,15 @@ class StoreStats:
     latched: bool
 
 
+def _free_count(volume: Volume, catalog: Catalog) -> int:
+    """Free slots that there is room for below the device."""
+    device, geometry = volume.device, volume.geometry
+    never_written = device.size_bytes - geometry.segment_count * geometry.segment_size_bytes
+    short_bytes = max(0, device.size_bytes - device.backing_bytes() - never_written)
+    short = -(-short_bytes // geometry.segment_size_bytes)
+    return max(0, min(len(catalog.free), len(catalog.free) + len(catalog.unbacked) - short))
+
+
 def measure(
     volume: Volume, catalog: Catalog, log: Log, checkpointer: Checkpointer, *, read_only: bool
 ) -> StoreStats:
@@ -52,7 +61,7 @@ def measure(
     usable = size - 2 * fmt.PAGE_SIZE_BYTES
     with log.write_lock, log.state_lock:
         segment_count = volume.geometry.segment_count
-        free, staged = len(catalog.free), log.staged_bytes
+        free, staged = _free_count(volume, catalog), log.staged_bytes
         retired = sum(s < segment_count and s not in catalog.segments for s in catalog.bad_slots)
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(
@@ -66,7 +75,7 @@ def measure(
             capacity_bytes=(segment_count - retired - DATA) * usable,
             segment_size_bytes=size,
             segments=segment_count,
-            segments_free=free + len(catalog.withheld),
+            segments_free=len(catalog.free) + len(catalog.unbacked) + len(catalog.withheld),
             segments_checkpoint=len(checkpointer.slots),
             segments_retired=retired,
             index_bytes=catalog.index.size_bytes,

@@ -36,7 +36,11 @@ from blkdev.format import PAGE_SIZE_BYTES, BytesLike
 _BLKGETSIZE64 = 0x8008_1272 if sys.maxsize > 1 << 32 else 0x8004_1272
 _BLKROGET = 0x125E
 _MADV_POPULATE_READ = 22
+_FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
+_NO_ROOM = (28, 122)
+"""ENOSPC, EDQUOT."""
+_BACKING_AGE_MAX_S = 0.05
 _IOV_MAX = 1024
 _SYNC_FILE_RANGE_WRITE = 2
 _LARGE_WRITE_BYTES = 1 << 20
@@ -131,6 +135,8 @@ class FileDevice:
         self._can_populate = True
         self._streamed_bytes = 0
         self._unsynced_large = False
+        self._backing_bytes = 0
+        self._backing_until_s = 0.0
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if create_size_bytes is not None:
             flags |= os.O_CREAT
@@ -283,6 +289,22 @@ class FileDevice:
         # Best effort: a result that says it cannot be done changes nothing.
         _fallocate(self._descriptor, _FALLOC_PUNCH_HOLE_KEEP_SIZE, offset, length)
 
+    def reserve(self, offset: int, length: int) -> bool:
+        if not _fallocate(self._descriptor, _FALLOC_KEEP_SIZE, offset, length):
+            return True
+        # Where a file system cannot allocate ahead, only the write itself can tell.
+        return ctypes.get_errno() not in _NO_ROOM
+
+    def backing_bytes(self) -> int:
+        """Looked up at most every _BACKING_AGE_MAX_S: whoever writes asks each time."""
+        now_s = time.monotonic()
+        if now_s > self._backing_until_s:
+            space = os.fstatvfs(self._descriptor)
+            allocated = os.fstat(self._descriptor).st_blocks * 512
+            self._backing_bytes = allocated + space.f_bavail * space.f_frsize
+            self._backing_until_s = now_s + _BACKING_AGE_MAX_S
+        return min(self.size_bytes, self._backing_bytes)
+
     def measure(self) -> int:
         return os.fstat(self._descriptor).st_size
 
@@ -344,6 +366,13 @@ class BlockDevice(FileDevice):
         if not self.read_only and any(refused):
             raise DeviceReadOnly(f"{self.name} is set read-only (blockdev --setrw changes that)")
         return self.measure()
+
+    def reserve(self, _offset: int, _length: int) -> bool:
+        # fallocate on a device would make its bytes zeros.
+        return True
+
+    def backing_bytes(self) -> int:
+        return self.size_bytes
 
     def measure(self) -> int:
         size = bytearray(8)
