@@ -58,6 +58,8 @@ def disk(bench_folder) -> Iterator[limits.Disk]:
     device = LoopDevice(bench_folder / "limit.img", LIMIT_SIZE_BYTES) if can_loop() else None
     path = Path(device.path) if device else bench_folder / "limit.bin"
     disk = limits.Disk(path, LIMIT_SIZE_BYTES)
+    if device:
+        device.fill()
     yield disk
     disk.close()
     if device:

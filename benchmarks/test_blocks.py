@@ -94,6 +94,15 @@ def test_put(benchmark, field, results, disk, workload):
         results.add(f"space over payload, {workload.name}", name, "B per block", [over])
 
 
+def test_put_with_the_flush_left_out(benchmark, field, results, workload, monkeypatch):
+    """What a batch costs besides its flush: what that leaves to gain. Nothing is durable here."""
+    monkeypatch.setattr(field.own.store.device, "sync", lambda: None)
+    rounds = {OWN: put_rounds(field, workload, "no flush")[OWN]}
+    add_rates(
+        results, f"put {workload.name}, flush left out", workload, race(benchmark, OWN, rounds)
+    )
+
+
 def stored(field: Contest, workload: BlockWorkload) -> list[int]:
     """The same blocks in every store, put where they are not yet; numbers of some, at random."""
     blocks = Blocks("read", workload)

@@ -1,8 +1,10 @@
 """Types of the C helper. `blkdev/index.py`, `log.py` and `reader.py` say what each part does."""
 
+from _typeshed import ReadableBuffer
+
 from blkdev.format import BytesLike
 
-def crc32(data: BytesLike, value: int = 0, /) -> int: ...
+def crc32(data: ReadableBuffer, value: int = 0, /) -> int: ...
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
 def guard(address: int, length: int, /) -> bool:
     """Turn read errors in this range of memory into zeros and a count."""
@@ -15,6 +17,7 @@ def stage(
     chunk: bytearray,
     items: list[tuple[bytes, BytesLike]],
     at: int,
+    together: bool,
     salt: int,
     seed: int,
     checksum: int,

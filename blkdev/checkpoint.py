@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, error
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -282,7 +282,7 @@ class Checkpointer:
             padded = piece.ljust(fmt.aligned(len(piece)), b"\0")
             log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [padded])
         log.sync()
-        self._point_at(slots, sequence)
+        self._free(self._point_at(slots, sequence))
         self._log_bytes_then = log.written_bytes
         return True
 
@@ -302,14 +302,22 @@ class Checkpointer:
         """Make the store do without a checkpoint, durably. The next one is due when it was: a
         store that frees segments all the time would else write one for each of them.
         """
-        if self._slots:
-            self._point_at([], 0)
+        self._free(self.forget())
 
-    def _point_at(self, slots: list[int], sequence: int) -> None:
+    def forget(self) -> tuple[int, ...]:
+        """As `drop`, but the slots that it had are not free yet: the caller wipes and releases
+        them, with others of its own and no sync more than for those alone.
+        """
+        return self._point_at((), 0) if self._slots else ()
+
+    def _point_at(self, slots: Sequence[int], sequence: int) -> tuple[int, ...]:
+        """The slots of the one before."""
         old, self._slots = self._slots, tuple(slots)
         first = slots[0] if slots else fmt.NO_SLOT
         self.update_superblock(checkpoint_slot=first, checkpoint_sequence=sequence)
-        if old:
-            self._log.wipe(old)
-            with self._log.write_lock, self._log.state_lock:
-                self._catalog.release(old)
+        return old
+
+    def _free(self, slots: tuple[int, ...]) -> None:
+        self._log.wipe(slots)
+        with self._log.write_lock, self._log.state_lock:
+            self._catalog.release(slots)

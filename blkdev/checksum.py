@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
+try:
     from blkdev._native import crc32
-else:
-    try:
-        from blkdev._native import crc32
-    except ImportError:
-        from zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 __all__ = ["crc32"]

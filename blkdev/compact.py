@@ -282,12 +282,12 @@ class Compactor:
         if not ready:
             return []
         slots = [item.segment.slot for item in ready]
-        self._checkpointer.drop()
+        forgotten = self._checkpointer.forget()
         retired = retire(catalog, self._checkpointer, slots)
-        log.wipe([slot for slot in slots if slot not in retired])
+        log.wipe([*(slot for slot in slots if slot not in retired), *forgotten])
         with log.write_lock, log.state_lock:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-            catalog.release(slots)
+            catalog.release([*slots, *forgotten])
         return ready

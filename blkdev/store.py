@@ -308,8 +308,12 @@ class Store:
         `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
+        batch.check(changes, self.geometry.value_size_max_bytes)
+        new = [(key, value) for key, value in changes.items() if value is not None]
+        if len(new) == len(changes) and self._log.append_plain(new, together=True)[1]:
+            return
         salt = self._volume.index_salt
-        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
+        blocks = batch.blocks_of(changes, salt)
         right = DATA if any(blocks.values()) else RELEASE
         self._with_room(lambda: self._apply(blocks, salt, right), right)
 

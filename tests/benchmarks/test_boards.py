@@ -95,7 +95,10 @@ def test_words_say_what_the_board_has():
 def test_tests_of_a_board_exist():
     for name in board.TESTS:
         path, _, function = name.partition("::")
-        assert f"def {function}(" in (Path(board.__file__).parents[1] / path).read_text()
+        assert (
+            f"def {function.partition('[')[0]}("
+            in (Path(board.__file__).parents[1] / path).read_text()
+        )
 
 
 def test_results_say_that_they_are_of_a_board(tmp_path, monkeypatch):
@@ -219,7 +222,8 @@ def test_imports_are_compared_with_the_slower_of_hash_and_disk():
 
     found = {"add": added(600.0, 1000.0, 2000.0), BOARD_SUITE: added(18.0, 350.0, 20.0)}
     (one,) = (each for each in goals.held(found) if each.goal.what == "slower of hash and device")
-    assert (one.board, one.elsewhere, one.share) == (0.9, 0.6, pytest.approx(1.5))
+    assert (one.board, one.elsewhere) == (0.9, 0.6)
+    assert one.share == pytest.approx(1.5)
 
 
 def test_page_has_a_section_of_the_board(tmp_path):
