@@ -98,9 +98,7 @@ def test_put_with_the_flush_left_out(benchmark, field, results, workload, monkey
     """What a batch costs besides its flush: what that leaves to gain. Nothing is durable here."""
     monkeypatch.setattr(field.own.store.device, "sync", lambda: None)
     rounds = {OWN: put_rounds(field, workload, "no flush")[OWN]}
-    add_rates(
-        results, f"put {workload.name}, flush left out", workload, race(benchmark, OWN, rounds)
-    )
+    add_rates(results, f"no flush, put {workload.name}", workload, race(benchmark, OWN, rounds))
 
 
 def stored(field: Contest, workload: BlockWorkload) -> list[int]:
