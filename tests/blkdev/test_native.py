@@ -65,7 +65,6 @@ def test_checksums_of_parts_go_on_where_the_last_one_ended():
         assert checksum.crc32(data[cut:], checksum.crc32(data[:cut])) == zlib.crc32(data)
 
 
-@pytest.mark.skipif(PURE, reason="is about the helper")
 def test_checksum_of_what_is_no_bytes_is_refused():
     for wrong in ("text", None, 7, [1]):
         with pytest.raises(TypeError):
