@@ -714,7 +714,7 @@ def test_cut_between_forgetting_a_checkpoint_and_wiping_it_costs_nothing():
         images.append(copied(device))
         wipe(slots)
 
-    log.wipe = cut  # type: ignore[method-assign]  # the power goes right before it
+    log.wipe = cut  # the power goes right before it
     assert store.compact().segments_freed
     assert images
     for image in images:
