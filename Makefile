@@ -7,7 +7,7 @@ PACKAGES := ipld blkdev datastore repo mfs pinning fusefs csi ipfs_mfs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test mount umount test test-quick test-peers test-fresh soak check format \
-	bench bench-growth peers proto lock
+	bench bench-growth bench-boards peers proto lock
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
@@ -63,6 +63,10 @@ bench: setup-test  ## Run the benchmarks and draw the charts
 bench-growth: setup-test  ## Run the growth benchmark up to ten million blocks (minutes, 4 GiB of disk)
 	IPFS_MFS_BENCH_BLOCKS=10000000 $(PYTEST) benchmarks/test_growth.py --benchmark-enable \
 		--timeout 3600
+	$(PYTHON) -m benchmarks.report
+
+bench-boards: setup-test  ## Run benchmarks as on a small board: one slow CPU, disk, memory (root only)
+	$(PYTHON) -m benchmarks.board
 	$(PYTHON) -m benchmarks.report
 
 peers:  ## Build the programs we are compared with (once per machine)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import counters
+from benchmarks import counters, machine
 from benchmarks.counters import Counters
 from benchmarks.race import Timed
 from benchmarks.rivals import go_datastores
@@ -23,6 +23,8 @@ from benchmarks.rivals.stores import STORES, Blkdev, KeyValueStore
 from benchmarks.workloads import Blocks, absent_key
 
 OWN = "blkdev"
+ON_BOARD = (OWN, "leveldb", "lmdb", "go-ds-flatfs", "go-ds-flatfs, no sync")
+"""Those that a goal names: each flush of a board's disk costs what thousands do elsewhere."""
 
 
 class Contestant(Protocol):
@@ -127,7 +129,7 @@ class Contest:
         """What every contestant has, noted by who put it."""
         self._folders: dict[str, Path] = {}
         with ExitStack() as undo:
-            for name in names or [*STORES, *go_contestants()]:
+            for name in names or contestants_here():
                 place = folder / name.replace(", ", "-").replace(" ", "-")
                 place.mkdir(parents=True)
                 undo.callback(shutil.rmtree, place)
@@ -181,6 +183,12 @@ class Contest:
         os.sync()
         status = os.statvfs(self._folders[name])
         return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def contestants_here() -> list[str]:
+    """All that are installed, or those of a board."""
+    known = [*STORES, *go_contestants()]
+    return [name for name in known if name in ON_BOARD] if machine.on_board() else known
 
 
 def go_contestants() -> list[str]:

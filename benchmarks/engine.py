@@ -33,25 +33,38 @@ _CHURN_BATCH = 64
 
 
 def ingest(store: Store, workload: BlockWorkload, *, threads: int) -> Round:
-    """MB of blocks hashed and put: every thread hashes a batch, puts it and waits until it is
-    durable, and one commit serves all that wait."""
+    """MB of blocks hashed and put, every batch durable before the next one is acknowledged.
+
+    So many threads hash the next batches while one is stored and the one before that committed; a
+    single thread does all of it, one after the other.
+    """
     numbers = count()
+
+    def hashed(batch: list[bytes]) -> list[tuple[bytes, bytes]]:
+        digest = multihashes.digest_multihash
+        return [(digest(multihashes.SHA2_256, value), value) for value in batch]
 
     def prepare() -> Callable[[], float]:
         batches = Blocks(f"ingest/{threads}/{next(numbers)}", workload).batches()
         values = [[bytes(value) for _, value in batch] for batch in batches]
 
-        def one(batch: list[bytes]) -> None:
-            digest = multihashes.digest_multihash
-            store.put_many([(digest(multihashes.SHA2_256, value), value) for value in batch])
-            store.commit()
-
-        def run() -> float:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(one, values))
+        def in_turn() -> float:
+            for batch in values:
+                store.put_many(hashed(batch))
+                store.commit()
             return workload.total_bytes / 1e6
 
-        return run
+        def at_once() -> float:
+            with ThreadPoolExecutor(threads) as hashing, ThreadPoolExecutor(1) as committing:
+                acknowledged = []
+                for batch in hashing.map(hashed, values):
+                    store.put_many(batch)
+                    acknowledged.append(committing.submit(store.commit))
+                for commit in acknowledged:
+                    commit.result()
+            return workload.total_bytes / 1e6
+
+        return at_once if threads > 1 else in_turn
 
     return prepare
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.results import BOARD_SUITE
 
 OWN = "blkdev"
 FLAT = ("flat files", "go-ds-flatfs")
@@ -258,6 +260,83 @@ GOALS: tuple[Goal, ...] = (
     ),
     *(_flat(name) for name in ("get", "has, hit", "has, miss", "put, durable in batches of 128")),
 )
+
+
+BOARD_SHARE = 0.9
+"""Of a ratio that a small board is to keep."""
+
+
+def _add_against_slower(of: Figures) -> float:
+    workload = "add 256 MiB"
+    slower = min(of.of("add", workload, limit) for limit in ("limit: sha2-256", "limit: new file"))
+    return of.of("add", workload, "ipfs-mfs") / slower
+
+
+BOARD_RATIOS: tuple[Goal, ...] = (
+    *(
+        goal
+        for goal in GOALS
+        if (
+            goal.row.startswith(("durable ingest", "delete and reclaim"))
+            and "no sync" not in goal.what
+        )
+        or goal.what in ("kubo, sync", "one 4 KiB write and flush")
+    ),
+    _least("`add 256 MiB`", "slower of hash and device", BOARD_SHARE, _add_against_slower),
+    *(
+        _against(
+            f"{operation}, 4 KiB", f"{operation}, 4 KiB".replace("get,", "get"), ("leveldb",), 1
+        )
+        for operation in ("get", "has, hit", "has, miss")
+    ),
+)
+"""What is measured on a small board as well. Who never flushes is no measure where flushes are what
+costs."""
+
+
+class Held(NamedTuple):
+    """A ratio on a board beside the same one elsewhere."""
+
+    goal: Goal
+    board: float
+    elsewhere: float
+
+    @property
+    def share(self) -> float:
+        """Of the ratio elsewhere that the board keeps; above 1 it does better."""
+        pair = (self.board, self.elsewhere)
+        return pair[0] / pair[1] if self.goal.at_least else pair[1] / pair[0]
+
+
+def held(found: Mapping[str, Mapping[str, Any]]) -> list[Held]:
+    """The ratios that were measured on a board and elsewhere."""
+    rows = found.get(BOARD_SUITE, {"rows": []})
+    # A board's rows have the workloads of other suites.
+    board, elsewhere = Figures({"blocks": rows, "add": rows}), Figures(found)
+    pairs = [(goal, goal.measured(board), goal.measured(elsewhere)) for goal in BOARD_RATIOS]
+    return [Held(goal, here, there) for goal, here, there in pairs if here and there]
+
+
+def board_table(
+    found: Mapping[str, Mapping[str, Any]], figure: Callable[[float], str]
+) -> list[str]:
+    """Markdown: one line for each ratio that a board is to keep."""
+    lines = [
+        "| row | against | board | elsewhere | goal | board / elsewhere | reached |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in held(found):
+        cells = (
+            one.goal.row,
+            one.goal.what,
+            f"{figure(one.board)} {one.goal.unit}",
+            f"{figure(one.elsewhere)} {one.goal.unit}",
+            f"≥ {BOARD_SHARE:g}",
+            figure(one.share),
+            "yes" if one.share >= BOARD_SHARE else "**no**",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines if len(lines) > 2 else []
 
 
 def table(found: Mapping[str, Mapping[str, Any]], figure: Callable[[float], str]) -> list[str]:

@@ -7,6 +7,7 @@ race about throughput.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import random
 import subprocess
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MEBIBYTE = 1 << 20
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0))
 CHUNK_SIZE_BYTES = 4 * MEBIBYTE
 
 
@@ -133,6 +134,40 @@ class Disk:
             return self._size_bytes / 1e6
 
         return run
+
+    def hash_and_write(
+        self, size_bytes: int, batch_count: int, batches: int
+    ) -> Callable[[], float]:
+        """MB hashed by a thread for each core and written by another, a flush for each batch: what
+        a store could do that costs nothing itself. Past the page cache where that is possible.
+        """
+        values = [os.urandom(size_bytes) for _ in range(batch_count)]
+        batch_bytes = size_bytes * batch_count
+        memory = memoryview(mmap.mmap(-1, batch_bytes))
+
+        def hashed(batch: list[bytes]) -> None:
+            for value in batch:
+                hashlib.sha256(value).digest()
+
+        def run() -> float:
+            descriptor = self._direct_descriptor()
+            with ThreadPoolExecutor(CORES) as hashing:
+                for number, _ in enumerate(hashing.map(hashed, [values] * batches)):
+                    for at, value in enumerate(values):
+                        memory[at * size_bytes : (at + 1) * size_bytes] = value
+                    os.pwrite(descriptor, memory, number * batch_bytes % self._size_bytes)
+                    os.fdatasync(descriptor)
+            os.close(descriptor)
+            return batches * batch_bytes / 1e6
+
+        return run
+
+    def _direct_descriptor(self) -> int:
+        path = f"/proc/self/fd/{self._descriptor}"
+        try:
+            return os.open(path, os.O_RDWR | os.O_DIRECT)
+        except OSError:
+            return os.open(path, os.O_RDWR)
 
     def flushed_pages(self, count: int) -> Callable[[], float]:
         """Writes of 4 KiB, each flushed: what a single durable operation costs at least."""

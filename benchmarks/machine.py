@@ -11,10 +11,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+BOARD = "IPFS_MFS_BENCH_BOARD"
+"""In the environment of what is measured on a small board (`benchmarks/board.py`): what it has."""
+DISKS = "IPFS_MFS_BENCH_DISKS"
+"""In the environment there: the folder in which its disks are made."""
+
+
+def on_board() -> bool:
+    """Whether this process is to measure a small board."""
+    return BOARD in os.environ
+
+
+def disks_folder() -> Path | None:
+    """Where disks are made on a board."""
+    return Path(os.environ[DISKS]) if on_board() else None
+
 
 def describe(folder: Path) -> dict[str, Any]:
     """The machine, the file system that `folder` is on, and the state of the code."""
+    board = {"board": os.environ[BOARD]} if on_board() else {}
     return {
+        **board,
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _output("git", "rev-parse", "--short", "HEAD"),
         "cpu": _cpu_model(),

@@ -38,6 +38,7 @@ TITLES = {
     "start": "Starting a command",
     "table": "The table of inodes and entries",
     "growth": "Growth: the engine with more and more blocks",
+    results.BOARD_SUITE: "On a small board",
 }
 CHARTS = {
     "benchmarks-throughput.svg": ("blocks", charts.draw_throughput, "Throughput by size of block"),
@@ -63,6 +64,9 @@ NOTES = {
     "start": "Milliseconds from the start of the process to its end.",
     "table": "In memory, without a device below.",
     "growth": "Records of 32 bytes. Memory is that of the process without pages of files.",
+    results.BOARD_SUITE: "Taken by `make bench-boards` with little of everything, see the last "
+    "line: memory includes the page cache, and the disks, which are outside, take their time for "
+    "every byte and every flush. A board is to keep at least nine tenths of a ratio.",
 }
 
 
@@ -154,8 +158,9 @@ def _costs(group: list[Row]) -> str:
 def machine_line(machine: dict[str, Any]) -> str:
     """What the figures were taken on."""
     extensions = "with" if machine["sha_extensions"] else "without"
+    board = f"{machine['board']}; made of: " if "board" in machine else ""
     return (
-        f"{machine['cpus']} CPUs ({machine['cpu']}, {extensions} SHA extensions), "
+        f"{board}{machine['cpus']} CPUs ({machine['cpu']}, {extensions} SHA extensions), "
         f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
         f"{machine['file_system']}; load before the run {machine['load_before']}; "
         f"{machine['taken']}, commit {machine['commit']}."
@@ -178,6 +183,8 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         lines += ["", f"## {TITLES.get(suite, suite)}", "", NOTES.get(suite, ""), ""]
         for name, (of, _, shows) in CHARTS.items():
             lines += [f"![{shows}]({name})", ""] if of == suite else []
+        if suite == results.BOARD_SUITE:
+            lines += [*goals.board_table(found, figure), ""]
         lines += tables_of(document["rows"])
         lines += ["", machine_line(document["machine"])]
     return "\n".join(lines) + "\n"

@@ -14,6 +14,8 @@ from statistics import median
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
+BOARD_SUITE = "boards"
+"""What other suites measure, on a small board."""
 
 
 class Results:

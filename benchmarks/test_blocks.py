@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import contest, engine, limits
 from benchmarks.contest import OWN, Contest, Contestant
-from benchmarks.race import Round, percentile, race
+from benchmarks.race import ROUNDS, Round, percentile, race
 from benchmarks.rivals.devices import can_loop
 from benchmarks.workloads import BLOCKS, MEBIBYTE, SINGLE_PUT, Blocks, BlockWorkload
 
@@ -19,7 +19,9 @@ READ_BYTES_MAX = 256 * MEBIBYTE
 READS_MAX = 2000
 COLD_READS_MAX = 256
 LATENCIES_MAX = 500
-DELETE_ROUNDS = 3
+READ_ROUNDS = max(3, ROUNDS)
+"""The first may find less in memory than was put."""
+DELETE_ROUNDS = min(3, ROUNDS)
 """Each puts all blocks first, which takes the time."""
 LARGE_BYTES = 1 << 17
 """From this size on, MB/s say more than operations per second."""
@@ -94,6 +96,13 @@ def test_put(benchmark, field, results, disk, workload):
         results.add(f"space over payload, {workload.name}", name, "B per block", [over])
 
 
+def test_put_with_the_flush_left_out(benchmark, field, results, workload, monkeypatch):
+    """What a batch costs besides its flush: what that leaves to gain. Nothing is durable here."""
+    monkeypatch.setattr(field.own.store.device, "sync", lambda: None)
+    rounds = {OWN: put_rounds(field, workload, "no flush")[OWN]}
+    add_rates(results, f"no flush, put {workload.name}", workload, race(benchmark, OWN, rounds))
+
+
 def stored(field: Contest, workload: BlockWorkload) -> list[int]:
     """The same blocks in every store, put where they are not yet; numbers of some, at random."""
     blocks = Blocks("read", workload)
@@ -115,7 +124,7 @@ def test_get(benchmark, field, results, workload):
     contestants = {name: reads_of(one) for name, one in field.contestants.items()}
     total = len(order) * workload.size_bytes
     contestants["limit: memory copy"] = lambda: limits.memory_copy(workload.size_bytes, total)
-    rates = race(benchmark, OWN, contestants)
+    rates = race(benchmark, OWN, contestants, READ_ROUNDS)
     # Apart from the race: the clock costs about as much as a small read.
     few = order[:LATENCIES_MAX]
     pieces = {name: one.get(few, each=True).seconds for name, one in field.contestants.items()}
@@ -147,7 +156,7 @@ def test_has(benchmark, field, results, workload, absent):
 
     contestants = {name: looks_of(one) for name, one in field.contestants.items()}
     what = f"has, {'miss' if absent else 'hit'}, {workload.name}"
-    for name, values in race(benchmark, OWN, contestants).items():
+    for name, values in race(benchmark, OWN, contestants, READ_ROUNDS).items():
         results.add(what, name, "/s", values)
 
 
@@ -268,12 +277,15 @@ def test_ingest_hashing_included(benchmark, bench_folder, results, disk, size):
     field = Contest(bench_folder / f"hashed-{size.size_bytes}", size.disk_size_bytes, (OWN,))
     store = field.own.store
     contestants: dict[str, Round] = {
-        OWN: engine.ingest(store, size, threads=limits.CORES),
+        OWN: engine.ingest(store, size, threads=max(2, limits.CORES)),
         "blkdev, one thread": engine.ingest(store, size, threads=1),
         "limit: sha2-256, all cores": lambda: limits.sha256_on_all_cores(
             size.size_bytes, size.total_bytes
         ),
         "limit: disk write": disk.sequential_write,
+        "limit: both at once": lambda: disk.hash_and_write(
+            size.size_bytes, size.batch_count, size.batches
+        ),
     }
     for name, values in race(benchmark, OWN, contestants).items():
         results.add(f"ingest {size.name}, hashed", name, "MB/s", values)

@@ -4,8 +4,11 @@
 from array import array
 from contextlib import AbstractContextManager
 
+from _typeshed import ReadableBuffer
+
 from blkdev.format import BytesLike
 
+def crc32(data: ReadableBuffer, value: int = 0, /) -> int: ...
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
 def fault_count() -> int: ...
 def stage(
@@ -14,6 +17,7 @@ def stage(
     chunk: bytearray,
     items: list[tuple[bytes, BytesLike]],
     at: int,
+    together: bool,
     salt: int,
     seed: int,
     checksum: int,

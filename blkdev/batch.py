@@ -13,10 +13,10 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
+from blkdev.checksum import crc32
 from blkdev.errors import BlockDamaged, KeyTooLarge, ValueTooLarge
 from blkdev.index import fingerprint_of
 from blkdev.ledger import frozen
@@ -41,24 +41,28 @@ def cost_bytes(key: bytes, value: fmt.BytesLike | None) -> int:
     return record + fmt.TOMBSTONE.size_bytes
 
 
-def blocks_of(changes: Changes, value_size_max_bytes: int, salt: int) -> dict[bytes, Draft | None]:
-    """The record that each key shall have. Raises KeyTooLarge, ValueTooLarge."""
-    blocks: dict[bytes, Draft | None] = {}
+def check(changes: Changes, value_size_max_bytes: int) -> None:
+    """Raises KeyTooLarge, ValueTooLarge."""
     cost = 0
     for key, value in changes.items():
         if not 0 < len(key) <= fmt.KEY_SIZE_MAX_BYTES:
             raise KeyTooLarge(f"a key has 1 to {fmt.KEY_SIZE_MAX_BYTES} bytes, not {len(key)}")
         cost += cost_bytes(key, value)
-        blocks[key] = None
+        if value is not None and len(value) > value_size_max_bytes:
+            raise ValueTooLarge(
+                f"value of {len(value)} bytes; this store takes {value_size_max_bytes}"
+            )
+    if cost > batch_size_max_bytes(value_size_max_bytes):
+        raise ValueTooLarge(f"{len(changes)} changes at once are too much (split the batch)")
+
+
+def blocks_of(changes: Changes, salt: int) -> dict[bytes, Draft | None]:
+    """The record that each key shall have."""
+    blocks: dict[bytes, Draft | None] = dict.fromkeys(changes)
+    for key, value in changes.items():
         if value is not None:
-            if len(value) > value_size_max_bytes:
-                raise ValueTooLarge(
-                    f"value of {len(value)} bytes; this store takes {value_size_max_bytes}"
-                )
             kept, fingerprint = frozen(value), fingerprint_of(key, salt)
             blocks[key] = Draft(fmt.KIND_BLOCK, key, kept, crc32(kept), fingerprint)
-    if cost > batch_size_max_bytes(value_size_max_bytes):
-        raise ValueTooLarge(f"{len(blocks)} changes at once are too much (split the batch)")
     return blocks
 
 

@@ -21,15 +21,15 @@ Invariants
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct, error
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.bad_slots import with_bad_slots
 from blkdev.catalog import Catalog, NameEntry, Stream
+from blkdev.checksum import crc32
 from blkdev.errors import StoreDamaged, StoreError
 from blkdev.index import Index
 from blkdev.log import DATA, Log
@@ -422,7 +422,7 @@ class Checkpointer:
             padded = piece.ljust(fmt.aligned(len(piece)), b"\0")
             log.write_header(fmt.SEGMENT_CHECKPOINT, slot, sequence, 0, [padded])
         log.sync()
-        self._point_at(slots, sequence)
+        self._free(self._point_at(slots, sequence))
         catalog.index.was_damaged = False
         self._log_bytes_then = log.written_bytes
         return True
@@ -445,15 +445,25 @@ class Checkpointer:
 
         Raises as `Index.fetch`, and then nothing was done.
         """
-        if self._slots:
-            self._catalog.index.complete()
-            self._point_at([], 0)
+        self._free(self.forget())
 
-    def _point_at(self, slots: list[int], sequence: int) -> None:
+    def forget(self) -> tuple[int, ...]:
+        """As `drop`, but the slots that it had are not free yet: the caller wipes and releases
+        them, with others of its own and no sync more than for those alone.
+        """
+        if not self._slots:
+            return ()
+        self._catalog.index.complete()
+        return self._point_at((), 0)
+
+    def _point_at(self, slots: Sequence[int], sequence: int) -> tuple[int, ...]:
+        """The slots of the one before."""
         old, self._slots = self._slots, tuple(slots)
         first = slots[0] if slots else fmt.NO_SLOT
         self.update_superblock(checkpoint_slot=first, checkpoint_sequence=sequence)
-        if old:
-            self._log.wipe(old)
-            with self._log.write_lock, self._log.state_lock:
-                self._catalog.release(old)
+        return old
+
+    def _free(self, slots: tuple[int, ...]) -> None:
+        self._log.wipe(slots)
+        with self._log.write_lock, self._log.state_lock:
+            self._catalog.release(slots)

@@ -29,9 +29,9 @@ def whole(method: M) -> M:
     """
 
     @wraps(method)
-    def changed(self: Latched, *arguments: Any) -> Any:
+    def changed(self: Latched, *arguments: Any, **options: Any) -> Any:
         try:
-            return method(self, *arguments)
+            return method(self, *arguments, **options)
         except (StoreError, OSError):
             raise
         except BaseException as error:

@@ -7,10 +7,10 @@ reads again when compaction moved the record meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
+from blkdev.checksum import crc32
 from blkdev.errors import BlockDamaged, KeyTooLarge, ValueTooLarge
 from blkdev.log import DATA, RELEASE, Draft, Log
 from blkdev.reader import Reader

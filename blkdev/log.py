@@ -24,10 +24,10 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
+from blkdev.checksum import crc32
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.latch import whole
 from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_summary, summary_size
@@ -178,9 +178,12 @@ class Log:
             return self.position
 
     @whole
-    def append_plain(self, items: list[Item], at: int) -> tuple[int, int]:
+    def append_plain(
+        self, items: list[Item], at: int = 0, *, together: bool = False
+    ) -> tuple[int, int]:
         """Stage blocks of a list from number `at` on, up to the first that is not plain: not new,
         not small, without room in the group. (the number it stopped at, how many it staged)
+        `together` stages all in one group, or none; no two of them may have the same key.
 
         None is plain without the C helper. Raises StoreReadOnly.
         """
@@ -193,8 +196,8 @@ class Log:
             geometry = volume.geometry
             with self.state_lock:
                 stopped, entries, self._pending_checksum, total_bytes = native_stage(
-                    catalog.index, self.staged, self._chunk, items, at, volume.index_salt,
-                    volume.seed, self._pending_checksum, self.next_sequence,
+                    catalog.index, self.staged, self._chunk, items, at, together,
+                    volume.index_salt, volume.seed, self._pending_checksum, self.next_sequence,
                     segment.slot << fmt.OFFSET_BITS, segment.end, self._pending_bytes,
                     len(self.entries) >> 1, geometry.segment_size_bytes,
                     self.staged_size_max_bytes,

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
+from blkdev.checksum import crc32
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.index import fingerprint_of
 from blkdev.log import Log

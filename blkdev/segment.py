@@ -18,9 +18,9 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
-from zlib import crc32
 
 from blkdev import format as fmt
+from blkdev.checksum import crc32
 from blkdev.device import Device
 from blkdev.errors import NewerFormat
 from blkdev.index import fingerprint_of

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
-from zlib import crc32
 
 from blkdev import batch, process, superblock
 from blkdev import format as fmt
@@ -29,6 +28,7 @@ from blkdev.care.repair import Repairer, RepairReport
 from blkdev.care.resize import VIEWS_WAIT_S, Progress, Resizer, ResizeReport
 from blkdev.care.scrub import Pacer, Scrubber, ScrubReport, condemn
 from blkdev.checkpoint import Checkpointer
+from blkdev.checksum import crc32
 from blkdev.compaction.compact import Compactor, CompactReport
 from blkdev.device import Device
 from blkdev.errors import (
@@ -321,8 +321,12 @@ class Store:
         `commit`. Raises KeyTooLarge, ValueTooLarge, StoreFull, StoreReadOnly.
         """
         self._check_open(writing=True)
+        batch.check(changes, self.geometry.value_size_max_bytes)
+        new = [(key, value) for key, value in changes.items() if value is not None]
+        if len(new) == len(changes) and self._log.append_plain(new, together=True)[1]:
+            return
         salt = self._volume.index_salt
-        blocks = batch.blocks_of(changes, self.geometry.value_size_max_bytes, salt)
+        blocks = batch.blocks_of(changes, salt)
         right = DATA if any(blocks.values()) else RELEASE
         self._with_room(lambda: self._apply(blocks, salt, right), right)
 

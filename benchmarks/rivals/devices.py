@@ -2,7 +2,8 @@
 
 The file is written once from end to end before it is used, and again where making a file system
 or a store has discarded it. A sparse one would make the file system below allocate and journal
-during every flush, and that would be measured instead of the contestant.
+during every flush, and that would be measured instead of the contestant. On a board the file is
+one of `benchmarks/slow_disk.py` instead, which becomes slow when it is full.
 """
 
 from __future__ import annotations
@@ -10,24 +11,35 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from itertools import count
 from pathlib import Path
 
+from benchmarks import slow_disk
+from benchmarks.machine import disks_folder
+
 _CHUNK = bytes(4 << 20)
+_NUMBERS = count()
+"""Of a board's disks."""
 
 
 class LoopDevice:
     """A file as a block device, until `close`."""
 
     def __init__(self, image: Path, size_bytes: int) -> None:
-        with image.open("wb", buffering=0) as file:
-            for _ in range(0, size_bytes, len(_CHUNK)):
-                file.write(_CHUNK)
-            os.fsync(file.fileno())
+        board = disks_folder()
+        self._is_slow = board is not None
+        if board is not None:
+            image = slow_disk.create(board, str(next(_NUMBERS)), size_bytes)
+        else:
+            _write_zeros(image, size_bytes)
         self._image = image
         self.path = run("losetup", "--find", "--show", str(image))
 
     def fill(self) -> None:
         """Write zeros into what was discarded, which read as zeros already."""
+        if self._is_slow:
+            slow_disk.make_slow(self._image)
+            return
         with self._image.open("r+b", buffering=0) as file:
             descriptor, size = file.fileno(), self._image.stat().st_size
             at = 0
@@ -41,6 +53,13 @@ class LoopDevice:
     def close(self) -> None:
         run("losetup", "--detach", self.path)
         self._image.unlink()
+
+
+def _write_zeros(image: Path, size_bytes: int) -> None:
+    with image.open("wb", buffering=0) as file:
+        for _ in range(0, size_bytes, len(_CHUNK)):
+            file.write(_CHUNK)
+        os.fsync(file.fileno())
 
 
 def _next_data(descriptor: int, offset: int, size_bytes: int) -> int:

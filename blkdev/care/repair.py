@@ -21,13 +21,13 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.care.check import Checker, CheckReport, Finding, ProgressCallback
 from blkdev.care.walk import KIND_NAMES, Extent, Live, inspect, live_in, walk
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
+from blkdev.checksum import crc32
 from blkdev.compaction.compact import Compactor, Emptied
 from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log, tombstones_of

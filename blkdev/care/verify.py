@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
-from zlib import crc32
 
 from blkdev import format as fmt
+from blkdev.checksum import crc32
 from blkdev.index import Index
 from blkdev.segment import Record, Volume, decode_record, read_group
 

@@ -23,12 +23,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
-from zlib import crc32
 
 from blkdev import format as fmt
 from blkdev.bad_slots import retire
 from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
+from blkdev.checksum import crc32
 from blkdev.compaction.victims import by_benefit
 from blkdev.errors import StoreFull
 from blkdev.log import COMPACTION, DATA, Draft, Log
@@ -299,12 +299,12 @@ class Compactor:
         if not ready:
             return []
         slots = [item.segment.slot for item in ready]
-        self._checkpointer.drop()
+        forgotten = self._checkpointer.forget()
         retired = retire(catalog, self._checkpointer, slots)
-        log.wipe([slot for slot in slots if slot not in retired])
+        log.wipe([*(slot for slot in slots if slot not in retired), *forgotten])
         with log.write_lock, log.state_lock:
             for item in ready:
                 catalog.close_segment(item.segment)
                 catalog.drop_name_records(item.names.elements())
-            catalog.release(slots)
+            catalog.release([*slots, *forgotten])
         return ready

@@ -15,9 +15,10 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 
-from blkdev.format import BytesLike
+from blkdev.format import BytesLike, aligned
 
-MEMORY_SIZE_BYTES = 2 << 20
+MEMORY_SIZE_BYTES = (2 << 20) + (64 << 10)
+"""A little more than half of a full group with its headers, which goes in two writes."""
 _EINVAL = 22
 
 
@@ -64,18 +65,22 @@ class DirectWriter:
         return self._can
 
     def _gathered(self, buffers: Sequence[BytesLike]) -> Iterator[memoryview]:
-        """The buffers' bytes, one full memory after the other."""
-        memory = self._memory
-        assert memory is not None
+        """The buffers' bytes in as few pieces as there can be, which are about as large: a small
+        one at the end would take its turn at the device like the others.
+        """
+        assert self._memory is not None
+        total = sum(map(len, buffers))
+        size_bytes = aligned(-(-total // max(1, -(-total // MEMORY_SIZE_BYTES))))
+        memory = self._memory[:size_bytes]
         filled = 0
         for buffer in buffers:
             left = memoryview(buffer)
             while left:
-                count = min(len(left), MEMORY_SIZE_BYTES - filled)
+                count = min(len(left), size_bytes - filled)
                 memory[filled : filled + count] = left[:count]
                 filled += count
                 left = left[count:]
-                if filled == MEMORY_SIZE_BYTES:
+                if filled == size_bytes:
                     yield memory
                     filled = 0
         if filled:

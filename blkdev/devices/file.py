@@ -42,7 +42,8 @@ _LARGE_WRITE_BYTES = 1 << 20
 """From this size on a write is started at once, so that the device works while the next one is
 being hashed, and the sync at the end finds little left to do."""
 _STREAM_BYTES = 16 << 20
-"""More than this since the last sync is a stream: its large writes go past the page cache."""
+"""More than this in large writes is a stream: they go past the page cache, until many syncs came
+that had no large write before them. Each of those takes `_LARGE_WRITE_BYTES` off what counts."""
 _READ_AHEAD_BYTES = 128 << 10
 """The system may cut what is asked for at once to as much as this."""
 _LOCK_TRIES = 6
@@ -89,7 +90,8 @@ class FileDevice:
         """
         self.name = str(path)
         self.read_only = read_only
-        self._unsynced_bytes = 0
+        self._streamed_bytes = 0
+        self._unsynced_large = False
         self._backing_bytes = 0
         self._backing_until_s = 0.0
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
@@ -174,13 +176,21 @@ class FileDevice:
 
     def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         size_bytes = sum(map(len, buffers))
-        self._unsynced_bytes += size_bytes
-        if size_bytes >= _LARGE_WRITE_BYTES and self._unsynced_bytes > _STREAM_BYTES:
+        if self._streams(size_bytes):
             written = self._direct.write(offset, buffers)
             if written == size_bytes:
                 return
             offset, buffers = offset + written, [b"".join(buffers)[written:]]
         self._write_cached(offset, buffers)
+
+    def _streams(self, size_bytes: int) -> bool:
+        """Count a write; whether it is a large one of a stream. A count that a sync of another
+        thread overtakes is a little wrong, which harms nobody."""
+        if size_bytes < _LARGE_WRITE_BYTES:
+            return False
+        self._unsynced_large = True
+        self._streamed_bytes = min(self._streamed_bytes + size_bytes, 2 * _STREAM_BYTES)
+        return self._streamed_bytes > _STREAM_BYTES
 
     def _write_cached(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         for first in range(0, len(buffers), _IOV_MAX):
@@ -196,7 +206,9 @@ class FileDevice:
             offset += total
 
     def sync(self) -> None:
-        self._unsynced_bytes = 0
+        if not self._unsynced_large:
+            self._streamed_bytes = max(0, self._streamed_bytes - _LARGE_WRITE_BYTES)
+        self._unsynced_large = False
         os.fdatasync(self._descriptor)
 
     def discard(self, offset: int, length: int) -> None:

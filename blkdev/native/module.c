@@ -12,6 +12,7 @@ static PyObject *fingerprint(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef module_methods[] = {
+    {"crc32", checksum, METH_VARARGS, "As zlib.crc32; see blkdev/checksum.py."},
     {"fingerprint_of", fingerprint, METH_VARARGS, "64 bits of a key; see blkdev/index.py."},
     {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
     {"scan", scan, METH_VARARGS, "Entries of a whole group; see blkdev/segment.py."},
@@ -33,7 +34,7 @@ PyMODINIT_FUNC PyInit__native(void)
         PyErr_SetString(PyExc_ImportError, "for little-endian machines only");
         return NULL;
     }
-    make_crc_table();
+    prepare_checksums();
     PyObject *made = PyModule_Create(&module);
     if (made == NULL || PyType_Ready(&IndexType) < 0 || prepare_maps() < 0 ||
         prepare_finder() < 0 || prepare_view() < 0 ||

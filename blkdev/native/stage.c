@@ -55,6 +55,18 @@ static int is_plain(const Group *group, PyObject *item, uint64_t *fingerprint, P
     return is_new(group->index, *fingerprint);
 }
 
+/* Whether the items are plain from number `at` to the last, one after the other. Two of them may have
+ * one fingerprint: who asks knows that their keys differ. */
+static int all_plain(Group group, PyObject *items, Py_ssize_t at)
+{
+    uint64_t fingerprint;
+    Py_ssize_t size;
+    for (; at < PyList_GET_SIZE(items); at++, group.pending += size, group.entries++)
+        if (!is_plain(&group, PyList_GET_ITEM(items, at), &fingerprint, &size))
+            return 0;
+    return 1;
+}
+
 /* 0 with an exception set, and nothing changed, when memory is short. */
 static int stage_one(Group *group, PyObject *item, Slot entry, Py_ssize_t size)
 {
@@ -94,19 +106,21 @@ PyObject *stage(PyObject *module, PyObject *args)
     Group group = {0};
     PyObject *items;
     Py_ssize_t at;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!nKIIKKnnnnnn", &IndexType, &group.index, &PyDict_Type,
+    int together;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!npKIIKKnnnnnn", &IndexType, &group.index, &PyDict_Type,
                           &group.staged, &PyByteArray_Type, &group.chunk, &PyList_Type, &items,
-                          &at, &group.salt, &group.seed, &group.checksum, &group.sequence,
+                          &at, &together, &group.salt, &group.seed, &group.checksum, &group.sequence,
                           &group.place, &group.segment_end, &group.pending, &group.entries,
                           &group.segment_size, &group.staged_max, &group.value_max))
         return NULL;
     PyObject *entries = PyBytes_FromStringAndSize(NULL, 0);
     Py_ssize_t room = 0, made = 0;
-    for (; entries != NULL && at < PyList_GET_SIZE(items); at++, made++) {
+    int may = !together || all_plain(group, items, at);
+    for (; may && entries != NULL && at < PyList_GET_SIZE(items); at++, made++) {
         Slot entry;
         Py_ssize_t size;
         PyObject *item = PyList_GET_ITEM(items, at);
-        if (!is_plain(&group, item, &entry.fingerprint, &size))
+        if (!is_plain(&group, item, &entry.fingerprint, &size) && !together)
             break;
         if (made == room) {
             room = room ? 2 * room : 64;
@@ -123,7 +137,7 @@ PyObject *stage(PyObject *module, PyObject *args)
         group.entries++;
         group.sequence++;
     }
-    if (entries == NULL || (PyErr_Occurred() && made == 0)) {
+    if (entries == NULL || (PyErr_Occurred() && (together || made == 0))) {
         Py_XDECREF(entries);
         return NULL;
     }

@@ -61,6 +61,7 @@ def test_ingest_is_compared_with_the_slower_of_hash_and_device():
                 ("blkdev", 900.0),
                 ("limit: sha2-256, all cores", 3000.0),
                 ("limit: disk write", 1000.0),
+                ("limit: both at once", 750.0),
             )
         ],
     )

@@ -5,8 +5,9 @@ import pytest
 from benchmarks import counters, engine, limits
 from benchmarks.counters import Counters
 from benchmarks.race import Timed, percentile, race
-from benchmarks.workloads import BlockWorkload
+from benchmarks.workloads import Blocks, BlockWorkload
 from blkdev.device import RamDevice
+from blkdev.errors import StoreReadOnly
 from blkdev.store import Store
 
 
@@ -94,16 +95,31 @@ def test_limits_of_the_disk_count_what_they_did(tmp_path):
     disk = limits.Disk(tmp_path / "limit.bin", 8 << 20)
     assert disk.sequential_write()() == pytest.approx(8.39, rel=0.01)
     assert disk.flushed_pages(3)() == 3
+    assert disk.hash_and_write(64 << 10, 4, 40)() == pytest.approx(10.49, rel=0.01)
     assert disk.random_reads(4096, 10)() == 10
     assert disk.random_reads(1 << 20, 100)() == 7, "no place is read twice"
     disk.close()
 
 
-def test_ingest_stores_every_block_under_its_hash(store):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ingest_stores_every_block_under_its_hash_and_each_batch_durably(store, threads):
     workload = BlockWorkload("tiny", 500, 4, 6)
-    run = engine.ingest(store, workload, threads=3)()
+    run = engine.ingest(store, workload, threads=threads)()
     assert run() == 24 * 500 / 1e6
     assert store.stats().keys == 24
+    assert store._log.durable_group == store._log.written_group
+    for key, value in Blocks(f"ingest/{threads}/0", workload).items():
+        assert store.get(key) == value
+
+
+def test_commit_that_fails_ends_an_ingest(store, monkeypatch):
+    def refuse():
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(store.device, "sync", refuse)
+    with pytest.raises(StoreReadOnly):
+        engine.ingest(store, BlockWorkload("tiny", 500, 4, 6), threads=2)()()
+    monkeypatch.undo()
 
 
 def test_filling_stops_at_the_share_and_replacing_keeps_it(store):

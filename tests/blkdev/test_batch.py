@@ -5,8 +5,11 @@ import threading
 from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blkdev import format as fmt
+from blkdev import log
 from blkdev.batch import batch_size_max_bytes, cost_bytes
 from blkdev.errors import KeyNotFound, KeyTooLarge, StoreFull, StoreReadOnly, ValueTooLarge
 from blkdev.index import fingerprint_of
@@ -144,6 +147,8 @@ def test_record_with_a_damaged_header_gives_way(opened):
 
 
 def test_key_with_the_same_fingerprint_is_left_alone(store, monkeypatch):
+    # The helper has fingerprints of its own.
+    monkeypatch.setattr("blkdev.log.native_stage", None)
     for module in ("store", "batch", "reader", "segment"):
         monkeypatch.setattr(f"blkdev.{module}.fingerprint_of", lambda key, salt: 7)
     store.apply({b"one": b"1", b"two": b"2"})
@@ -340,3 +345,149 @@ def test_fingerprints_of_a_batch_are_those_of_the_index(store):
     store.apply({b"key": b"value"})
     fingerprint = fingerprint_of(b"key", store._volume.index_salt)
     assert [entry[0] for entry in store._catalog.index.entries()] == [fingerprint]
+
+
+# ---------------------------------------------------------------------- with and without helper
+
+
+def valued(value):
+    return bytes(value) if isinstance(value, int) else value
+
+
+changes = st.lists(
+    st.dictionaries(
+        st.sampled_from([b"key %d" % number for number in range(12)]),
+        st.one_of(
+            st.none(),
+            st.binary(max_size=40),
+            st.sampled_from([500, 1000, 2000, 4000]),
+            st.binary(max_size=9).map(bytearray),
+        ),
+        max_size=8,
+    ),
+    max_size=8,
+)
+
+
+@given(changes, st.sets(st.integers(0, 11)))
+def test_batches_leave_the_same_bytes_with_and_without_the_helper(batches, commits):
+    images = []
+    for native in (log.native_stage, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log, "native_stage", native)
+            store, device = new_store()
+            expected: dict[bytes, bytes] = {}
+            for number, drawn in enumerate(batches):
+                batch = {key: valued(value) for key, value in drawn.items()}
+                store.apply(batch)
+                expected |= {key: value for key, value in batch.items() if value is not None}
+                for key in [key for key, value in batch.items() if value is None]:
+                    expected.pop(key, None)
+                assert contents(store) == expected
+                if number in commits:
+                    store.commit()
+            assert_sound(store)
+            store.commit()
+            log_pages = device.pages.items()
+            images.append({at: page for at, page in log_pages if not page.startswith(b"ipfs-mfs")})
+    assert images[0] == images[1]
+
+
+def test_new_small_values_are_staged_by_the_helper_alone(store, monkeypatch):
+    put(store, [(b"first", b"opens a segment")])
+    if log.native_stage is not None:
+        monkeypatch.setattr(store._log, "append", None)
+    store.apply({b"%d" % number: b"value" for number in range(100)})
+    assert store.stats().keys == 101
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{b"first": b"replaced"}, {b"first": None}, {b"view": bytearray(3)}],
+    ids=["replaced", "deleted", "no bytes"],
+)
+def test_batch_with_anything_else_in_it_is_staged_as_before_and_in_one_group(opened, other):
+    store, device = opened
+    put(store, [(b"first", b"opens a segment")])
+    store.commit()
+    group = store._log.written_group
+    before = store.stats().keys
+    store.apply({b"%d" % number: b"value" for number in range(100)} | other)
+    store.commit()
+    assert store._log.written_group == group + 1
+    assert store.stats().keys >= before + 99
+    assert_sound(store)
+    assert contents(Store.open(copied(device))) == contents(store)
+
+
+def test_batch_that_does_not_fit_the_group_is_staged_as_before(store):
+    """Never half of it in one group and half in the next."""
+    most = store._log.staged_size_max_bytes
+    put(store, [(b"first", b"opens a segment")])
+    store.apply({b"a%d" % number: bytes(1000) for number in range(most // 2 // 1100)})
+    items = [(b"b%d" % number, bytes(1000)) for number in range(most * 3 // 4 // 1100)]
+    assert store._log.append_plain(items, together=True) == (0, 0)
+    staged = store.stats().staged_bytes
+    store.apply(dict(items))
+    assert store.stats().staged_bytes == 0 or store.stats().staged_bytes > staged
+    assert all(store.get(key) == value for key, value in items)
+    assert_sound(store)
+
+
+SPREAD_SUM = 0xD6E8FEB86659FD93
+"""Of `fingerprint_of`: the checksum's factor."""
+
+
+def same_fingerprint(salt):
+    """Two keys that have one, made as only who knows the salt can: the second key's tail makes up
+    for its checksum, which four bytes before it give it."""
+    mask = (1 << 64) - 1
+    first, checksum = b"one key.", 12345
+    spread = int.from_bytes(first, "little") ^ salt
+    tail = (spread + (crc32(first) - checksum) * SPREAD_SUM & mask) ^ salt
+    behind = tail.to_bytes(8, "little")
+    return first, forged(checksum, behind) + behind
+
+
+def forged(checksum, behind):
+    """Four bytes after which `behind` ends in that CRC-32: the register is run backwards."""
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+        table.append(value)
+    by_top = {value >> 24: number for number, value in enumerate(table)}
+    register = checksum ^ 0xFFFFFFFF
+    for byte in reversed(bytes(4) + behind):
+        number = by_top[register >> 24]
+        register = (register ^ table[number]) << 8 & 0xFFFFFFFF | number ^ byte
+    return (register ^ 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def test_keys_of_one_fingerprint_in_a_batch_are_both_stored(store):
+    """The helper looks for fingerprints that are there before it stages any: these are not."""
+    salt = store._volume.index_salt
+    keys = same_fingerprint(salt)
+    assert fingerprint_of(keys[0], salt) == fingerprint_of(keys[1], salt)
+    put(store, [(b"first", b"opens a segment")])
+    store.apply({key: key * 2 for key in keys})
+    assert [store.get(key) for key in keys] == [key * 2 for key in keys]
+    store.commit()
+    assert [store.get(key) for key in keys] == [key * 2 for key in keys]
+    assert_sound(store)
+
+
+def test_batch_during_which_memory_runs_out_is_never_written(opened, monkeypatch):
+    store, device = opened
+    put(store, [(b"first", b"there")])
+    store.commit()
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(log, "native_stage", fail)
+    with pytest.raises(MemoryError):
+        store.apply({b"second": b"half"})
+    with pytest.raises(StoreReadOnly):
+        store.commit()
+    assert contents(Store.open(copied(device))) == {b"first": b"there"}

@@ -63,9 +63,66 @@ def test_only_large_writes_of_a_stream_are_direct(device, direct_writes):
     device.write(STREAM, [bytes(MEBIBYTE)])
     device.write(STREAM + MEBIBYTE, [bytes(MEBIBYTE - PAGE)])
     assert direct_writes == [(STREAM, MEBIBYTE)]
+
+
+def test_stream_goes_on_over_syncs_of_large_writes(device, direct_writes):
+    """As of somebody who commits each batch."""
+    for at in range(0, 2 * STREAM, 2 * MEBIBYTE):
+        device.write(at, [bytes(2 * MEBIBYTE)])
+        device.sync()
+    assert [offset for offset, _ in direct_writes] == list(range(STREAM, 2 * STREAM, 2 * MEBIBYTE))
+
+
+def test_stream_ends_with_many_syncs_of_small_writes(device, direct_writes):
+    stream(device, size_bytes=2 * STREAM)
+    direct_writes.clear()
+    for _ in range(STREAM // MEBIBYTE - 1):
+        device.write(0, [bytes(PAGE)])
+        device.sync()
+    device.write(0, [bytes(MEBIBYTE)])
+    assert len(direct_writes) == 1, "a checkpoint between two batches is no end"
+    for _ in range(STREAM // MEBIBYTE + 1):
+        device.sync()
+    device.write(0, [bytes(MEBIBYTE)])
+    assert len(direct_writes) == 1
+
+
+def test_sync_after_a_large_write_takes_nothing_off_and_the_next_one_does(device, direct_writes):
+    stream(device)
     device.sync()
-    device.write(STREAM, [bytes(MEBIBYTE)])
-    assert len(direct_writes) == 1, "a sync ends the stream"
+    device.sync()
+    device.write(0, [bytes(MEBIBYTE)])
+    assert direct_writes == []
+    device.write(0, [bytes(MEBIBYTE)])
+    assert len(direct_writes) == 1
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "pieces"),
+    [
+        (MEBIBYTE, [MEBIBYTE]),
+        (MEMORY_SIZE_BYTES, [MEMORY_SIZE_BYTES]),
+        (4 * MEBIBYTE + PAGE, [2 * MEBIBYTE + PAGE, 2 * MEBIBYTE]),
+        (4 * MEBIBYTE + 2 * PAGE, [2 * MEBIBYTE + PAGE, 2 * MEBIBYTE + PAGE]),
+        (MEMORY_SIZE_BYTES + PAGE, [MEMORY_SIZE_BYTES // 2 + PAGE, MEMORY_SIZE_BYTES // 2]),
+    ],
+)
+def test_a_write_goes_in_few_pieces_that_are_about_as_large(
+    device, monkeypatch, size_bytes, pieces
+):
+    really_write = os.pwrite
+    seen = []
+
+    def spy(descriptor, data, offset):
+        seen.append(len(data))
+        return really_write(descriptor, data, offset)
+
+    monkeypatch.setattr(direct.os, "pwrite", spy)
+    data = RANDOM.randbytes(size_bytes)
+    assert device._direct.write(0, [data[:17], data[17:]]) == size_bytes
+    monkeypatch.undo()
+    assert seen == pieces
+    assert device.read(0, size_bytes) == data
 
 
 def test_what_was_written_directly_is_read_by_every_way(device, direct_writes, tmp_path):

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blkdev import index, log, reader
+from blkdev import checksum, index, log, reader
 from blkdev.devices.file import FileDevice
 from blkdev.errors import BlockDamaged, KeyNotFound, StoreClosed
 from blkdev.format import NO_FINGERPRINT
@@ -42,6 +44,36 @@ def test_the_helper_is_built_where_it_was_not_switched_off():
     assert (log.native_stage is None) == PURE
     assert (reader.Finder is None) == PURE
     assert issubclass(index.Index, Shards) == PURE
+
+
+@given(st.binary(max_size=700), st.integers(0, 20), st.integers(0, (1 << 32) - 1))
+def test_checksums_are_those_of_zlib_at_every_length_and_place(data, skip, value):
+    for part in (data[skip:], bytearray(data[skip:]), memoryview(data)[skip:]):
+        assert checksum.crc32(part, value) == zlib.crc32(part, value)
+    assert checksum.crc32(data) == zlib.crc32(data)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 15, 16, 63, 64, 127, 128, 129, 143, 144, 191, 192, 4096, 65_535, 65_536, 1 << 20]
+)
+@pytest.mark.parametrize("value", [0, 1, 0xFFFF_FFFF])
+def test_checksums_of_one_byte_repeated_are_those_of_zlib(size, value):
+    for byte in (b"\0", b"\xff", b"\x80"):
+        assert checksum.crc32(byte * size, value) == zlib.crc32(byte * size, value)
+
+
+def test_checksums_of_parts_go_on_where_the_last_one_ended():
+    data = random.Random(1).randbytes(100_000)
+    for cut in (0, 1, 63, 64, 65, 128, 50_000, 99_999):
+        assert checksum.crc32(data[cut:], checksum.crc32(data[:cut])) == zlib.crc32(data)
+
+
+def test_checksum_of_what_is_no_bytes_is_refused():
+    for wrong in ("text", None, 7, [1]):
+        with pytest.raises(TypeError):
+            checksum.crc32(wrong)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises((BufferError, ValueError)):
+        checksum.crc32(memoryview(bytes(64))[::2])
 
 
 def apply(tables: list, operations) -> None:

@@ -23,6 +23,7 @@ from blkdev.store import Store
 from tests.blkdev.devices import (
     MIB,
     SIZE_BYTES,
+    SMALL_SEGMENT_BYTES,
     FaultyDevice,
     assert_holds,
     assert_sound,
@@ -31,6 +32,7 @@ from tests.blkdev.devices import (
     contents,
     copied,
     digest,
+    entropy,
     new_store,
     put,
 )
@@ -667,3 +669,58 @@ def test_a_device_without_room_of_its_own_damages_nothing_wherever_it_says_so(op
                 found[key] = kept[key]
             assert kept.items() <= found.items()
     assert failed >= 2
+
+
+def compacted_syncs(*, with_checkpoint: bool) -> tuple[int, Store, RamDevice]:
+    """How often a compaction syncs that frees segments, and what it leaves."""
+    device = RamDevice(SIZE_BYTES, record=True)
+    Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES, entropy=entropy)
+    store = Store.open(device)
+    items = [block(number, 3000) for number in range(100)]
+    put(store, items)
+    store.commit()
+    if with_checkpoint:
+        assert store.checkpoint()
+    store.delete_many(key for key, _ in items[:80])
+    store.commit()
+    device.events.clear()
+    assert store.compact().segments_freed > 1
+    return sum(event.kind == "sync" for event in device.events), store, device
+
+
+def test_old_checkpoint_is_freed_with_the_segments_for_no_sync_but_those_of_the_superblock():
+    without, *_ = compacted_syncs(with_checkpoint=False)
+    syncs, store, device = compacted_syncs(with_checkpoint=True)
+    assert syncs == without + 2
+    assert_sound(store)
+    used = {*store._catalog.segments, *store._catalog.free, *store._checkpointer.slots}
+    assert used == set(range(store.geometry.segment_count)), "no slot is forgotten"
+    again = Store.open(copied(device))
+    assert contents(again) == contents(store)
+    assert again.recovery.bytes_replayed == 0
+
+
+def test_cut_between_forgetting_a_checkpoint_and_wiping_it_costs_nothing():
+    _, store, device = compacted_syncs(with_checkpoint=True)
+    expected = contents(store)
+    extra = [block(number, 3000) for number in range(200, 230)]
+    put(store, extra)
+    store.commit()
+    store.delete_many(key for key, _ in extra)
+    store.commit()
+    log, images = store._log, []
+    wipe = log.wipe
+
+    def cut(slots):
+        images.append(copied(device))
+        wipe(slots)
+
+    log.wipe = cut  # the power goes right before it
+    assert store.compact().segments_freed
+    assert images
+    for image in images:
+        again = Store.open(image)
+        assert contents(again) == expected
+        assert_sound(again)
+        put(again, extra)
+        again.close()
