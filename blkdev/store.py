@@ -45,7 +45,7 @@ from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
 from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
 from blkdev.reader import Reader
-from blkdev.recover import Recovered, Report, recover
+from blkdev.recovery.recover import Recovered, Report, recover
 from blkdev.segment import Volume
 from blkdev.stats import StoreStats, measure
 
@@ -348,8 +348,6 @@ class Store:
         """
         return self._reader.keys()
 
-    # Names and journals
-
     def set_name(self, name: bytes, value: bytes | None) -> None:
         """Set a name, or remove it with None. See `set_names`."""
         self.set_names({name: value})
@@ -378,8 +376,6 @@ class Store:
         if not 0 <= stream < 1 << 64:
             raise KeyTooLarge(f"a stream is numbered 0 to 2^64 - 1, not {stream}")
         return JournalStream(self._ledger, stream, self._check_open)
-
-    # Durability and upkeep
 
     def commit(self) -> None:
         """Everything put, set, deleted or appended before survives a power cut when it returns.
@@ -431,17 +427,13 @@ class Store:
         return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
-        """Hand everything staged to the operating system: it survives the end of this process
-        (kill -9), not a power cut. Costs one write and no flush.
-        """
+        """Hand everything staged to the system: it survives kill -9, not a power cut."""
         self._check_open(writing=True)
         self._log.write_out()
 
     def checkpoint(self) -> bool:
-        """Write a snapshot of the index, so that the next open is quick even after a crash. The
-        store does it by itself now and then. False when too little space is free.
-
-        Raises StoreReadOnly.
+        """Write a snapshot of the index, so that the next open is quick even after a crash; the
+        store does it by itself, too. False when too little is free. Raises StoreReadOnly.
         """
         self._check_open(writing=True)
         with self._maintenance_lock:
@@ -496,7 +488,7 @@ class Store:
         return self.geometry.segment_offset(free[-1]), self.geometry.segment_size_bytes
 
     def position(self) -> int:
-        """Log position: that of everything written later is larger."""
+        """In the log: that of everything written later is larger."""
         return self._log.position
 
     def stats(self) -> StoreStats:

@@ -18,6 +18,7 @@ FOLDER_STATEMENTS_MAX = {
     "blkdev": 2500,
     "blkdev/care": 1200,
     "blkdev/compaction": 300,
+    "blkdev/recovery": 350,
 }
 CHANGE_KINDS = {"added", "changed", "fixed", "removed", "security"}
 

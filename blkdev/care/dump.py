@@ -25,8 +25,8 @@ from blkdev.catalog import Catalog
 from blkdev.device import Device
 from blkdev.errors import NoSuchPlace, StoreError
 from blkdev.index import fingerprint_of
-from blkdev.past_damage import group_headers
-from blkdev.recover import recover
+from blkdev.recovery.past_damage import group_headers
+from blkdev.recovery.recover import recover
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Identity,

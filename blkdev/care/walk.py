@@ -16,7 +16,7 @@ from blkdev import format as fmt
 from blkdev.care.medium import Source
 from blkdev.care.verify import Run, decoded, verified
 from blkdev.catalog import Catalog, Segment
-from blkdev.past_damage import group_headers, salvage
+from blkdev.recovery.past_damage import group_headers, salvage
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Record,

@@ -16,7 +16,7 @@ static PyMethodDef module_methods[] = {
     {"fingerprint_of", fingerprint, METH_VARARGS, "64 bits of a key; see blkdev/index.py."},
     {"fault_count", fault_count, METH_NOARGS, "Read errors that were survived."},
     {"scan", scan, METH_VARARGS, "Entries of a whole group; see blkdev/segment.py."},
-    {"enter", enter, METH_VARARGS, "Enter new blocks into the index; see blkdev/recover.py."},
+    {"enter", enter, METH_VARARGS, "Enter new blocks into the index; see blkdev/recovery/recover.py."},
     {"verify_group", verify_group, METH_VARARGS, "See blkdev/care/verify.py."},
     {"count_alive", count_alive, METH_VARARGS, "See blkdev/care/verify.py."},
     {"stage", stage, METH_VARARGS, "Stage new small blocks; see blkdev/log.py."},

@@ -1,4 +1,4 @@
-/* Replaying the log. What it means: read_entries in blkdev/segment.py, enter in blkdev/recover.py. */
+/* Replaying the log. What it means: read_entries in blkdev/segment.py, enter in blkdev/recovery/recover.py. */
 #include "native.h"
 
 typedef struct {

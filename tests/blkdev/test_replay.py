@@ -20,7 +20,7 @@ from blkdev import recover, segment, superblock
 from blkdev.errors import NewerFormat, StoreError, StoreFull
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.index import Index
-from blkdev.recover import Recovered
+from blkdev.recovery.recover import Recovered
 from blkdev.segment import Volume, read_entries, read_group
 from blkdev.store import Store
 from tests.blkdev.damage import flip, spoil

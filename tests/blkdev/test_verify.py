@@ -15,8 +15,8 @@ from blkdev.care.check import Checker
 from blkdev.care.verify import count_alive, decoded, verified, verify_group
 from blkdev.errors import NewerFormat
 from blkdev.index import Index, fingerprint_of
-from blkdev.past_damage import group_headers
 from blkdev.pure.shards import Shards
+from blkdev.recovery.past_damage import group_headers
 from blkdev.segment import Volume
 from tests.blkdev.damage import past
 from tests.blkdev.devices import assert_sound, block, blocks, new_store, put

@@ -13,12 +13,13 @@ import pytest
 
 from blkdev import checkpoint as checkpoint_module
 from blkdev import format as fmt
-from blkdev import past_damage, recover, segment, superblock
+from blkdev import segment, superblock
 from blkdev.checkpoint import Checkpointer
 from blkdev.compaction.compact import Compactor
 from blkdev.errors import StoreError
 from blkdev.log import Log
-from blkdev.recover import _Replay
+from blkdev.recovery import past_damage, recover
+from blkdev.recovery.recover import _Replay
 from blkdev.store import Store
 from tests.blkdev import test_durability, test_space
 from tests.crash.enumeration import SEED, Explorer, Run, contents

@@ -27,7 +27,7 @@ from blkdev.checkpoint import Loaded, load
 from blkdev.errors import StoreDamaged
 from blkdev.index import Index
 from blkdev.log import Tail
-from blkdev.past_damage import group_headers, salvage
+from blkdev.recovery.past_damage import group_headers, salvage
 from blkdev.segment import (
     FIRST_GROUP_OFFSET,
     Identity,

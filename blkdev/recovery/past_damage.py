@@ -1,7 +1,7 @@
 """Reading on past damage: the groups behind a damaged one, and what verifies by itself in it.
 
 Pure reading. What may be believed of what is found here is the caller's decision: recovery takes
-only what was durable, see blkdev/recover.py.
+only what was durable, see blkdev/recovery/recover.py.
 """
 
 from __future__ import annotations
