@@ -105,3 +105,5 @@ def test_the_last_soak_is_on_record_and_found_nothing():
     assert last["minutes"] >= 5
     assert last["kills"] > 50
     assert sum(last["operations"].values()) > 10_000
+    assert last["operations"]["put, full"] > 100, "it never filled a store"
+    assert last["operations"]["resize"] > 50
