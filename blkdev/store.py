@@ -52,9 +52,8 @@ from blkdev.stats import StoreStats, measure
 
 class Store:
     """One open store. All methods are safe to call from many threads. Those that look for blocks
-    raise StoreDamaged where a part of the index is damaged and so is the log: then it is not known
-    what is there. Opening the store again reads all of the log.
-    """
+    raise StoreDamaged where part of the index and of the log is damaged, so that nobody knows what
+    is there; opening the store again reads all of the log."""
 
     def __init__(
         self, device: Device, block: fmt.Row, recovered: Recovered, *, verify_reads: bool
@@ -337,19 +336,16 @@ class Store:
 
     def condemn(self, key: bytes) -> None:
         """The caller found the key's value wrong by a hash of its own: until the store is closed it
-        counts as damaged, so that a put stores it anew.
-        """
+        counts as damaged, so that a put stores it anew."""
         condemn(self._reader, self._catalog, self._log, key)
 
     def keys(self) -> Iterator[bytes]:
-        """All keys there are now, in device order; those deleted meanwhile may be missing, those
-        added later are, those replaced are listed; those of unreadable records are missing. Takes
-        16 bytes of memory per key while it runs.
-        """
+        """All keys there are now, in device order, without those of unreadable records. Of those
+        deleted meanwhile some may be missing. Takes 16 bytes of memory per key while it runs."""
         return self._reader.keys()
 
     def set_name(self, name: bytes, value: bytes | None) -> None:
-        """Set a name, or remove it with None. See `set_names`."""
+        """Set a name, or remove it with None; see `set_names`."""
         self.set_names({name: value})
 
     def set_names(self, changes: Mapping[bytes, bytes | None]) -> None:
@@ -396,8 +392,8 @@ class Store:
     ) -> CompactReport:
         """Give back the space of dead records, copying about `budget_bytes` at most.
 
-        In the background it does nothing while other upkeep runs, and frees what it empties when
-        that is worth a checkpoint, which may be in a later call. Raises StoreReadOnly.
+        In the background: nothing while other upkeep runs, and what it empties is freed when that
+        is worth a checkpoint, perhaps by a later call. Raises StoreReadOnly.
         """
         self._check_open(writing=True)
         if not self._maintenance_lock.acquire(blocking=not background):
@@ -482,10 +478,10 @@ class Store:
         """
         # It refuses a store that is closed, read-only or failing, and leaves nothing staged.
         self.commit()
-        free = self._catalog.free
-        if not free:
+        if not self._catalog.free:
             raise StoreFull(self.device.name)
-        return self.geometry.segment_offset(free[-1]), self.geometry.segment_size_bytes
+        slot = self._catalog.free[-1]
+        return self.geometry.segment_offset(slot), self.geometry.segment_size_bytes
 
     def position(self) -> int:
         """In the log: that of everything written later is larger."""
