@@ -429,8 +429,7 @@ class Store:
 
     def checkpoint(self) -> bool:
         """Write a snapshot of the index, so that the next open is quick even after a crash; the
-        store does it by itself, too. False when too little is free. Raises StoreReadOnly.
-        """
+        store does it by itself, too. False when too little is free. Raises StoreReadOnly."""
         self._check_open(writing=True)
         with self._maintenance_lock:
             return self._checkpointer.write()
@@ -448,8 +447,7 @@ class Store:
 
     def repair(self, progress: ProgressCallback | None = None) -> RepairReport:
         """Check; keep what verifies, drop what does not, and check again. Writers wait, readers
-        may go on. Raises StoreReadOnly.
-        """
+        may go on. Raises StoreReadOnly."""
         self._check_open(writing=True)
         with self._maintenance_lock, self._log.write_lock:
             parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
