@@ -131,6 +131,7 @@ CALLS: tuple[tuple[str, Callable[[Life], object]], ...] = (
     ("scrub", lambda life: life.store.scrub()),
     ("repair", lambda life: life.store.repair()),
     ("position", lambda life: life.store.position()),
+    ("spare_range", lambda life: life.store.spare_range()),
     ("stats", lambda life: life.store.stats()),
     ("close", lambda life: life.store.close()),
 )

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blkdev import format as fmt
-from blkdev import recover, segment, superblock
+from blkdev import segment, superblock
 from blkdev.errors import NewerFormat, StoreError, StoreFull
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.index import Index
+from blkdev.recovery import recover
 from blkdev.recovery.recover import Recovered
 from blkdev.segment import Volume, read_entries, read_group
 from blkdev.store import Store
