@@ -145,7 +145,10 @@ class Resizer:
     def _finish(self, report: ResizeReport) -> None:
         with contextlib.suppress(OSError):
             report.cut = self._volume.device.set_size(report.device_size_bytes)
-        self._checkpointer.write()
+        if not self._checkpointer.write():
+            # The new length, too, is durable with a sync only.
+            self._log.write_out()
+            self._log.sync()
 
     def _switch(self, old: Geometry, new: Geometry, report: ResizeReport) -> None:
         """Make the new geometry that of the store, durably; then erase the copies of the old."""

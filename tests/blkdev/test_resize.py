@@ -12,6 +12,7 @@ import pytest
 from blkdev import format as fmt
 from blkdev import superblock
 from blkdev.care.resize import resized
+from blkdev.checkpoint import Checkpointer
 from blkdev.device import RamDevice
 from blkdev.devices.file import BlockDevice, FileDevice
 from blkdev.errors import (
@@ -47,6 +48,19 @@ from tests.blkdev.test_space import fill
 LARGE_BYTES = 44 * MIB
 SIZES = [20 * MIB, 22 * MIB, 28 * MIB, 36 * MIB + 4096, 44 * MIB]
 SEGMENT_SIZES = [64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20]
+
+
+def test_resize_without_room_for_a_checkpoint_is_durable_all_the_same(monkeypatch):
+    """The checkpoint at its end is what usually syncs the new length, and what was staged."""
+    store, device = new_store(24 * MIB)
+    put(store, blocks(0, 3))
+    monkeypatch.setattr(Checkpointer, "write", lambda _self: False)
+    store.resize(SIZE_BYTES)
+    kinds = [event.kind for event in device.events]
+    assert "sync" in kinds[len(kinds) - 1 - kinds[::-1].index("resize") :]
+    assert "write" not in kinds[len(kinds) - 1 - kinds[::-1].index("sync") :]
+    with Store.open(copied(device)) as again:
+        assert_holds(again, blocks(0, 3))
 
 
 def test_shrink_that_would_leave_no_room_for_deletes_is_refused():
