@@ -20,6 +20,8 @@ from blkdev.errors import StoreReadOnly
 from blkdev.store import Store
 from tests.blkdev import loops
 
+pytestmark = pytest.mark.slow
+
 PAGE = 4096
 MEBIBYTE = 1 << 20
 SIZE_BYTES = 64 * MEBIBYTE

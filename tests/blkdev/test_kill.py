@@ -20,6 +20,8 @@ from blkdev.store import Store
 from tests.blkdev import loops
 from tests.blkdev.devices import SIZE_BYTES, SMALL_SEGMENT_BYTES, assert_sound, block
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("KILL_COUNT", "200"))
 KILLS_QUICK = 10
 SEED = int(os.environ.get("KILL_SEED", "1"))

@@ -280,6 +280,7 @@ def test_sound_store_is_read_whole_and_found_sound(store):
     assert not helpers()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 999, 1000, 3500, 5999, 6001])
 def test_bad_sector_costs_the_blocks_on_it_and_is_found_by_check_and_scrub(
     store, monkeypatch, number

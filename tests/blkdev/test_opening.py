@@ -32,6 +32,8 @@ from tests.blkdev.devices import (
 )
 from tests.blkdev.test_state_machine import StoreAgainstDict
 
+pytestmark = pytest.mark.slow
+
 COUNT = 3000
 ITEMS = blocks(0, COUNT, 40)
 DELETED = [key for key, _ in ITEMS[::7]]

@@ -321,6 +321,7 @@ def test_value_condemned_by_a_caller_is_not_viewed_any_more(store):
         assert view == value
 
 
+@pytest.mark.slow
 def test_views_by_many_threads_stay_true_while_all_is_moved_and_replaced(store):
     """What a view shows belongs to its key from the first look to the last."""
     fixed = blocks(0, 60, 3000) + blocks(100, 12, 90_000)

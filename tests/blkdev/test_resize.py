@@ -45,6 +45,8 @@ from tests.blkdev.devices import (
 )
 from tests.blkdev.test_space import fill
 
+pytestmark = pytest.mark.slow
+
 LARGE_BYTES = 44 * MIB
 SIZES = [20 * MIB, 22 * MIB, 28 * MIB, 36 * MIB + 4096, 44 * MIB]
 SEGMENT_SIZES = [64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20]

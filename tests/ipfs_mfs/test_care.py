@@ -87,6 +87,7 @@ def test_repair_of_a_sound_store_says_so(shop):
     assert "clean: " in shop.run("check", "--repair")[0]
 
 
+@pytest.mark.slow
 def test_rotten_block_is_dropped_named_and_whole_after_it_is_added_again(shop):
     cid = shop.add()
     shop.rot(DATA[:64], 20)
@@ -228,6 +229,7 @@ def test_record_that_is_not_there_is_said_to_be_none(shop):
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow
 def test_dump_of_a_damaged_store_shows_the_damage_and_changes_nothing(shop, seed):
     shop.add()
     rng = random.Random(seed)

@@ -14,6 +14,8 @@ import pytest
 
 from ipfs_mfs import interrupt
 
+pytestmark = pytest.mark.slow
+
 START = """
 import os, signal, sys, threading, time, types
 from ipfs_mfs import interrupt
