@@ -44,11 +44,11 @@ class StoreStats:
     latched: bool
 
 
-def _free_count(volume: Volume, catalog: Catalog) -> int:
+def _free_count(volume: Volume, catalog: Catalog, backing_bytes: int) -> int:
     """Free slots that there is room for below the device."""
-    device, geometry = volume.device, volume.geometry
-    never_written = device.size_bytes - geometry.segment_count * geometry.segment_size_bytes
-    short_bytes = max(0, device.size_bytes - device.backing_bytes() - never_written)
+    size_bytes, geometry = volume.device.size_bytes, volume.geometry
+    never_written = size_bytes - geometry.segment_count * geometry.segment_size_bytes
+    short_bytes = max(0, size_bytes - backing_bytes - never_written)
     short = -(-short_bytes // geometry.segment_size_bytes)
     return max(0, min(len(catalog.free), len(catalog.free) + len(catalog.unbacked) - short))
 
@@ -59,9 +59,11 @@ def measure(
     """The state at one moment."""
     size = volume.geometry.segment_size_bytes
     usable = size - 2 * fmt.PAGE_SIZE_BYTES
+    # It asks the file system, which may have to ask a server: not under a lock of readers.
+    backing_bytes = volume.device.backing_bytes()
     with log.write_lock, log.state_lock:
         segment_count = volume.geometry.segment_count
-        free, staged = _free_count(volume, catalog), log.staged_bytes
+        free, staged = _free_count(volume, catalog, backing_bytes), log.staged_bytes
         retired = sum(s < segment_count and s not in catalog.segments for s in catalog.bad_slots)
         dead = catalog.used_bytes - len(catalog.segments) * fmt.PAGE_SIZE_BYTES
         return StoreStats(

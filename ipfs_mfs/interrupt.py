@@ -77,8 +77,10 @@ def end(status: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     if _INTERRUPTS.has_come:
         # Python's own end waits for threads, and one may be stuck after an interrupt.
-        sys.stdout.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
     sys.exit(status)
 
 

@@ -180,7 +180,8 @@ class FileDevice:
             written = self._direct.write(offset, buffers)
             if written == size_bytes:
                 return
-            offset, buffers = offset + written, [b"".join(buffers)[written:]]
+            if written:
+                offset, buffers = offset + written, [b"".join(buffers)[written:]]
         self._write_cached(offset, buffers)
 
     def _streams(self, size_bytes: int) -> bool:

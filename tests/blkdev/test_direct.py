@@ -252,6 +252,21 @@ def test_a_file_system_that_opens_no_direct_files_is_written_through_the_cache(d
     assert same(device.read(STREAM, len(data)), data)
 
 
+def test_what_is_refused_whole_goes_through_the_cache_as_it_came(device, monkeypatch):
+    """A file system without direct writes must not pay for a copy of every large group."""
+    stream(device)
+    monkeypatch.setattr(DirectWriter, "write", lambda *_: 0)
+    passed = []
+    cached = FileDevice._write_cached
+    monkeypatch.setattr(
+        FileDevice, "_write_cached", lambda *given: (passed.append(given[2]), cached(*given))
+    )
+    buffers = [bytes(MEBIBYTE), RANDOM.randbytes(MEBIBYTE)]
+    device.write(STREAM, buffers)
+    assert passed[0] is buffers
+    assert same(device.read(STREAM, 2 * MEBIBYTE), b"".join(buffers))
+
+
 @pytest.mark.parametrize("cut", [0, 512, PAGE, MEBIBYTE + 512, MEMORY_SIZE_BYTES])
 def test_a_write_cut_short_goes_on_through_the_cache(device, monkeypatch, cut):
     stream(device)

@@ -38,6 +38,8 @@ from tests.blkdev.devices import (
 )
 from tests.blkdev.test_space import SIZE_OF_BLOCK, fill
 
+pytestmark = pytest.mark.slow
+
 PAGE = fmt.PAGE_SIZE_BYTES
 
 

@@ -149,6 +149,22 @@ def test_free_bytes_say_what_the_file_system_has_room_for():
         assert store.stats().free_bytes > 40 * SMALL_SEGMENT_BYTES
 
 
+def test_stats_ask_the_file_system_under_no_lock(monkeypatch):
+    device = thin(6)
+    with Store.open(device) as store:
+        free = []
+
+        def backing_bytes():
+            lock = store._log.state_lock
+            free.append(lock.acquire(blocking=False))
+            lock.release()
+            return device.size_bytes
+
+        monkeypatch.setattr(device, "backing_bytes", backing_bytes)
+        store.stats()
+        assert free == [True]
+
+
 def test_a_resize_forgets_no_slot_without_room_and_uses_none_that_is_gone():
     device = thin(6, SIZE_BYTES + (4 << 20))
     with Store.open(device) as store:

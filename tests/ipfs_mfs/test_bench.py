@@ -16,6 +16,8 @@ from ipfs_mfs.formatting import format_store
 from ipfs_mfs.measuring import Measuring, Pace, pace
 from ipfs_mfs.owner import place_of
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--seconds", "0.01")
 SIZE_BYTES = 256 << 20
 

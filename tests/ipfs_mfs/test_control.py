@@ -32,6 +32,8 @@ from ipld.filedag import add_bytes
 from ipld.profile import UNIXFS_V1_2025
 from mfs.errors import RootNotFound
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def served(tmp_path):

@@ -205,6 +205,25 @@ interrupt.end(7)
     assert outcome(source, timeout_s=15)[:2] == (7, ["raised"])
 
 
+def test_after_an_interrupt_the_end_waits_for_no_thread_though_nobody_reads_the_output():
+    source = """
+interrupt.install()
+reading, writing = os.pipe()
+sys.stdout = os.fdopen(writing, "w", buffering=4096)
+os.close(reading)
+try:
+    threading.Thread(target=time.sleep, args=(25,)).start()
+    print("nobody reads this")
+    press()
+    time.sleep(20)
+except KeyboardInterrupt:
+    pass
+interrupt.end(7)
+"""
+    status, _, err = outcome(source, timeout_s=15)
+    assert (status, err) == (7, "")
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_that_was_ignored_stays_ignored(name):
     source = f"""
