@@ -35,8 +35,10 @@ from blkdev.log import COMPACTION, DATA, Draft, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
 _VICTIMS_MAX = 16
-_VIEWS_WAIT_S = 0.25
-"""How long a full store waits for views of what has to be freed first; most last microseconds."""
+_VIEWS_WAIT_S = 1.0
+"""How long a full store waits for views of all that could be freed; most last microseconds, but on
+a busy machine a thread may be kept from ending its view for a hundred milliseconds.
+"""
 _VIEWS_PAUSE_S = 0.001
 _CHECKPOINT_SHARE = 8
 """Bytes of freed segments for each byte of the checkpoint that freeing them in the background
@@ -78,7 +80,7 @@ class Compactor:
         self._emptied: list[Emptied] = []
         self._before = 0
         self.is_held = False
-        """Whether a view kept the last round from what it had to do first."""
+        """Whether views kept the last round from all that it could have done."""
         self._usable_bytes = volume.geometry.segment_size_bytes - 2 * fmt.PAGE_SIZE_BYTES
         groups = self._usable_bytes // log.staged_size_max_bytes + 2
         self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
@@ -195,6 +197,7 @@ class Compactor:
         if beyond is None:
             able = by_benefit(able, self._before)
             able = [segment for segment in able if self._gains(segment)]
+            self.is_held = not able and any(s.sequence in pinned and self._gains(s) for s in known)
         else:
             able = [segment for segment in able if segment.slot >= beyond][:1]
             room -= DATA * usable

@@ -407,6 +407,45 @@ def test_put_on_a_full_store_waits_for_a_view_that_is_about_to_end(monkeypatch, 
     assert_sound(store)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_put_on_a_full_store_waits_for_views_of_all_that_could_be_emptied(monkeypatch, ends):
+    """The views began before any of it was chosen to be emptied."""
+    store, _ = new_store()
+    items = blocks(0, 20_000, 3000)
+    with contextlib.suppress(StoreFull):
+        store.put_many(items)
+    items = items[: store.stats().keys]
+    store.delete_many(key for key, _ in items[::2])
+    held: dict[int, contextlib.AbstractContextManager[memoryview]] = {}
+    for key, _ in items[1::2]:
+        slot = fmt.location_slot(store._reader.find(key).location)
+        if slot not in held:
+            held[slot] = store.view(key)
+            held[slot].__enter__()
+    waits = []
+
+    def pause(_seconds) -> None:
+        waits.append(pin_count(store))
+        if ends and len(waits) == 3:
+            release()
+
+    def release() -> None:
+        while held:
+            held.popitem()[1].__exit__(None, None, None)
+
+    monkeypatch.setattr("blkdev.compaction.compact.time.sleep", pause)
+    count = len(held)
+    added = [block(number, 3000) for number in range(500_000, 500_100)]
+    if not ends:
+        with pytest.raises(StoreFull):
+            store.put_many(added)
+        release()
+    store.put_many(added)
+    assert waits[:3] == [count] * 3
+    assert contents(store) == dict(items[1::2] + added)
+    assert_sound(store)
+
+
 # ------------------------------------------------------------------------------------- maps
 
 
