@@ -95,16 +95,27 @@ def drop_caches() -> None:
 
 
 def fresh_file(folder: Path, size_bytes: int) -> Callable[[], float]:
-    """MB written to a new file and flushed: what a program that makes its files has at best."""
-    chunk = os.urandom(CHUNK_SIZE_BYTES)
+    """MB written to a new file and flushed: what a program that makes its files has at best. Past
+    the page cache where the file system takes that, which is never slower and for a gigabyte much
+    quicker.
+    """
+    chunk = mmap.mmap(-1, CHUNK_SIZE_BYTES)  # aligned, as a direct write has to be
+    chunk.write(os.urandom(CHUNK_SIZE_BYTES))
     path = folder / "limit.fresh"
     path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags | os.O_DIRECT, 0o600)
+    except OSError:
+        descriptor = os.open(path, flags, 0o600)
 
     def run() -> float:
-        with path.open("wb", buffering=0) as file:
+        try:
             for _ in range(0, size_bytes, CHUNK_SIZE_BYTES):
-                file.write(chunk)
-            os.fdatasync(file.fileno())
+                os.write(descriptor, chunk)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
         return size_bytes / 1e6
 
     return run

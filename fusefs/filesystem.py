@@ -243,6 +243,12 @@ class FileSystem:
         """The last descriptor of an open(2) is gone."""
         _release(self._handles.remove(fh))
 
+    def branch_of(self, fh: int) -> Branch | None:
+        """Where a handle lives: what `fsync` of any handle there makes durable, whole. None for one
+        that is not open.
+        """
+        return self._handles.branch(fh)
+
     def fsync(self, fh: int) -> None:
         """Returns when content and name survive a power cut."""
         handle = self._handles.file(fh)

@@ -263,6 +263,14 @@ class Loop:
             self.ready.append((self._reader, ClosedResourceError()))
             self._reader = None
 
+    async def suspend(self) -> None:
+        """Wait until somebody resumes the current task. Raises what he passes on."""
+        await _SUSPEND
+
+    def resume(self, task: Task, error: BaseException | None = None) -> None:
+        """Let a task that has suspended itself go on, once."""
+        self.ready.append((task, error))
+
     async def in_thread(self, work: Work, deadline_s: float) -> bool:
         """Run `work`, which raises nothing, in a worker. False if the deadline came first: then
         `work` goes on, and nobody waits for it."""

@@ -37,6 +37,7 @@ from fusefs.errors import HandlerTimedOut
 from fusefs.filesystem import FileSystem
 from fusefs.loop import Loop
 from fusefs.pace import Pace
+from fusefs.rounds import Rounds
 from mfs.node import Stat
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Transport(pyfuse3.Operations):
         self._list_count = LIST_COUNT_MIN
         self._list = Pace("readdir", DEADLINE_S, of_handle)
         self._sync = Pace("fsync", SYNC_DEADLINE_S, of_handle, always_threaded=True)
+        self._rounds = Rounds(loop)
         self._facts = Pace("facts", SYNC_DEADLINE_S, of_inode, always_threaded=True)
 
     # ------------------------------------------------------------------- running a call
@@ -328,7 +330,7 @@ class Transport(pyfuse3.Operations):
         await self._call(self._close, self._fs.release, fh)
 
     async def fsync(self, fh: int, _datasync: bool) -> None:
-        await self._call(self._sync, self._fs.fsync, fh)
+        await self._made_durable(self._fs.fsync, fh)
 
     # ------------------------------------------------------------------------ directories
 
@@ -356,7 +358,12 @@ class Transport(pyfuse3.Operations):
         await self._call(self._close, self._fs.releasedir, fh)
 
     async def fsyncdir(self, fh: int, _datasync: bool) -> None:
-        await self._call(self._sync, self._fs.fsyncdir, fh)
+        await self._made_durable(self._fs.fsyncdir, fh)
+
+    async def _made_durable(self, function: Callable[[int], None], fh: int) -> None:
+        # All of a tree becomes durable together, so one call answers all who ask for that.
+        key = self._fs.branch_of(fh) or fh
+        await self._rounds.join(key, lambda: self._call(self._sync, function, fh))
 
     async def statfs(self, _ctx: RequestContext) -> StatvfsData:
         facts = await self._call(self._attributes, self._fs.statfs, TOP_INODE)

@@ -81,18 +81,25 @@ def test_a_slow_call_holds_up_nobody_once_it_is_known_as_slow(fake):
     assert slow.wait() == 1
 
 
-def test_fsyncs_wait_beside_each_other_and_beside_everything_else(fake):
-    fake.ask("import time")
-    fake.ask(f"{TREE}.fsync = lambda ino: time.sleep(0.4)")
+def sync_side_by_side(folder, count):
+    """Threads that each write a file and make it durable."""
 
     def sync(number):
-        with (fake.point / f"f{number}").open("wb") as file:
+        with (folder / f"f{number}").open("wb") as file:
             os.fsync(file.fileno())
 
-    threads = [threading.Thread(target=sync, args=(number,)) for number in range(6)]
-    started = time.monotonic()
+    threads = [threading.Thread(target=sync, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
+    return threads
+
+
+def test_fsyncs_that_come_together_share_a_call_and_hold_up_nobody(fake):
+    fake.ask("import time")
+    fake.ask("syncs = []")
+    fake.ask(f"{TREE}.fsync = lambda ino: (syncs.append(ino), time.sleep(0.4)) and None")
+    started = time.monotonic()
+    threads = sync_side_by_side(fake.point, 6)
     time.sleep(0.1)
     (fake.point / "quick").write_text("x")
     quick_s = time.monotonic() - started
@@ -100,6 +107,49 @@ def test_fsyncs_wait_beside_each_other_and_beside_everything_else(fake):
         thread.join()
     assert quick_s < 0.35
     assert time.monotonic() - started < 1.5
+    assert 2 <= fake.ask("len(syncs)") <= 3
+
+
+def test_an_fsync_that_fails_fails_for_all_who_waited_for_it(fake):
+    fake.ask("import time")
+    fake.ask(f"{TREE}.fsync = lambda ino: (time.sleep(0.3), 1 / 0)")
+    failed = []
+
+    def sync(number):
+        with (fake.point / f"f{number}").open("wb") as file:
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                failed.append(error.errno)
+
+    threads = [threading.Thread(target=sync, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [errno.EIO] * 5
+    fake.ask(f"{TREE}.fsync = lambda ino: None")
+    with (fake.point / "after").open("wb") as file:
+        os.fsync(file.fileno())
+
+
+def test_a_folder_and_a_file_in_it_may_share_a_call(fake):
+    fake.ask("import time")
+    fake.ask("syncs = []")
+    fake.ask(f"{TREE}.fsync = lambda ino: (syncs.append(ino), time.sleep(0.3)) and None")
+    (fake.point / "other").touch()
+    paths = [fake.point, fake.point / "other"]
+    opened = [os.open(path, os.O_RDONLY) for path in paths]
+    threads = sync_side_by_side(fake.point, 1)
+    time.sleep(0.1)
+    threads += [threading.Thread(target=os.fsync, args=(descriptor,)) for descriptor in opened]
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for descriptor in opened:
+        os.close(descriptor)
+    assert fake.ask("len(syncs)") == 2
 
 
 def test_a_stuck_call_ends_at_its_deadline_and_its_caller_can_be_killed(fake):
