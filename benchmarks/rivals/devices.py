@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarks import slow_disk
 from benchmarks.machine import disks_folder
 
 _CHUNK = bytes(4 << 20)
+_UMOUNT_ATTEMPTS = 100
 _NUMBERS = count()
 """Of a board's disks."""
 
@@ -82,7 +84,15 @@ class Ext4:
         run("mount", self._device.path, str(self.folder))
 
     def close(self) -> None:
-        run("umount", str(self.folder))
+        for attempt in range(_UMOUNT_ATTEMPTS):
+            try:
+                run("umount", str(self.folder))
+                break
+            except RuntimeError:
+                # The kernel lets go of the files of a server that ended a moment after its end.
+                if attempt == _UMOUNT_ATTEMPTS - 1:
+                    raise
+                time.sleep(0.1)
         self._device.close()
 
 

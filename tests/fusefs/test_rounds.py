@@ -22,7 +22,11 @@ class Calls:
     async def call(self, name: str) -> None:
         self.began.append(name)
         gate = self.gates.setdefault(name, threading.Event())
-        await self._loop.in_thread(lambda: gate.wait(10) and None, 20)
+
+        def wait() -> None:
+            gate.wait(10)
+
+        await self._loop.in_thread(wait, 20)
         self.ended.append(name)
         if name in self.failing:
             raise OSError(name)
