@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
 from blkdev.checksum import crc32
+from blkdev.draft import Draft, tombstones_of
 from blkdev.errors import BlockDamaged, KeyTooLarge, ValueTooLarge
 from blkdev.index import fingerprint_of
 from blkdev.ledger import frozen
-from blkdev.log import Draft, tombstones_of
 from blkdev.reader import Reader
 
 Changes = Mapping[bytes, fmt.BytesLike | None]

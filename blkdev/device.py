@@ -48,6 +48,12 @@ class Device(Protocol):
     def write(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         """All buffers, one after the other, or OSError; visible to readers when it returns."""
 
+    def write_behind(self, offset: int, buffers: Sequence[BytesLike]) -> Writing:
+        """Begin a `write`, which may go on after this returned: until it is waited for, readers
+        may see anything there, and the buffers must not change. Not for what overlaps. Raises
+        OSError here or from `Writing.wait`.
+        """
+
     def sync(self) -> None:
         """Make all earlier writes survive a power cut. Never call again after an OSError."""
 
@@ -74,6 +80,26 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Release the device and its lock. Makes nothing durable."""
+
+
+class Writing(Protocol):
+    """A write that was begun."""
+
+    def is_over(self) -> bool:
+        """Whether `wait` returns at once."""
+
+    def wait(self) -> None:
+        """Returns when readers see it. Raises OSError, each time, if it failed."""
+
+
+class Written:
+    """A write that is over."""
+
+    def is_over(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        """It is."""
 
 
 class Event(NamedTuple):
@@ -139,6 +165,10 @@ class RamDevice:
         if self._record:
             self.events.append(Event("write", offset, data))
         self.poke(offset, data)
+
+    def write_behind(self, offset: int, buffers: Sequence[BytesLike]) -> Writing:
+        self.write(offset, buffers)
+        return Written()
 
     def poke(self, offset: int, data: bytes) -> None:
         """Store whole pages without recording it."""

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
 from blkdev.checksum import crc32
+from blkdev.draft import Draft
 from blkdev.errors import BlockDamaged, KeyTooLarge, ValueTooLarge
-from blkdev.log import DATA, RELEASE, Draft, Log
+from blkdev.log import DATA, RELEASE, Log
 from blkdev.reader import Reader
 
 WithRoom = Callable[[Callable[[], int], int], int]

@@ -13,6 +13,8 @@ Invariants
 - Group numbers are consecutive over the whole log. A group says up to which group the log was
   durable when it was written: whatever is missing below that is damage, above it a torn tail.
 - A segment's slot is used again only after its free mark is durable and no view pins it.
+- One full group may be on its way to the device while the next is staged. Until it has arrived, its
+  records are read from memory, and neither the catalog nor `written_group` knows of it.
 - After any failed write or sync the log refuses everything: the device may hold less than we
   believe, and asking it again could report success for bytes that were dropped.
 """
@@ -22,20 +24,22 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog, Segment
 from blkdev.checksum import crc32
+from blkdev.device import Writing, Written
+from blkdev.draft import Draft, Item
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.latch import whole
 from blkdev.segment import FIRST_GROUP_OFFSET, Volume, encode_header, encode_summary, summary_size
 
 STAGED_SIZE_MAX_BYTES = 4 << 20
 _COPIED_VALUE_MAX_BYTES = 32 << 10
-_BATCH_SIZE_BYTES = 1 << 20
-_BATCH_COUNT = 256
 
 DATA = 2
 """Rights to the last free segments, as the number that must stay free: for values,"""
@@ -45,7 +49,6 @@ COMPACTION = 0
 """and for compaction, which gives back more than it takes."""
 
 T = TypeVar("T")
-Item = tuple[bytes, fmt.BytesLike]
 
 if TYPE_CHECKING:
     from blkdev._native import stage as native_stage
@@ -56,54 +59,18 @@ else:
         native_stage = None
 
 
-def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists, none of which holds many bytes; a list is taken as it is.
-
-    What came before an error of `items` is handed out first.
-    """
-    if isinstance(items, list):
-        yield items
-        return
-    batch: list[Item] = []
-    size_bytes = 0
-    try:
-        for item in items:
-            batch.append(item)
-            size_bytes += len(item[1])
-            if size_bytes >= _BATCH_SIZE_BYTES or len(batch) == _BATCH_COUNT:
-                yield batch
-                batch, size_bytes = [], 0
-    except Exception:
-        yield batch
-        raise
-    yield batch
-
-
-class Draft(NamedTuple):
-    """A record to append. `value` must not change until the log has written it. A copy keeps its
-    record's `sequence`, and a block's copy says where it was (`moved_from`).
+class _Flight(NamedTuple):
+    """A group on its way to the device. Its records are the first of those that are staged. With a
+    summary, its segment is sealed as soon as it has arrived.
     """
 
-    kind: int
-    key: bytes
-    value: bytes | memoryview
-    value_checksum: int
-    fingerprint: int = fmt.NO_FINGERPRINT
-    sequence: int = -1
-    moved_from: int = 0
-
-
-def tombstones_of(dead: Mapping[int, int], catalog: Catalog) -> list[Draft]:
-    """Records that delete what is at these locations (location -> fingerprint)."""
-    packed = [
-        fmt.TOMBSTONE.struct.pack(
-            fingerprint, location, catalog.segments[fmt.location_slot(location)].sequence
-        )
-        for location, fingerprint in dead.items()
-    ]
-    most = fmt.TOMBSTONES_PER_RECORD_MAX
-    values = [b"".join(packed[at : at + most]) for at in range(0, len(packed), most)]
-    return [Draft(fmt.KIND_TOMBSTONES, b"", value, crc32(value)) for value in values]
+    writing: Writing
+    segment: Segment
+    number: int
+    end: int
+    record_count: int
+    summary: array[int] | None = None
+    next_sequence: int = 0
 
 
 class Tail(NamedTuple):
@@ -140,6 +107,7 @@ class Log:
         self.discarded_bytes = 0
         self.staged: dict[int, tuple[bytes, bytes | memoryview]] = {}
         self.failure: OSError | None = None
+        self._flight: _Flight | None = None
         self._reset_group()
 
     def _reset_group(self) -> None:
@@ -174,7 +142,7 @@ class Log:
                     else:
                         self._catalog.enter(draft.kind, draft.key, draft.value, sequence, location)
             if self._pending_bytes >= self.staged_size_max_bytes:
-                self.write_out()
+                self._hand_over(self._volume.device.write_behind)
             return self.position
 
     @whole
@@ -198,7 +166,7 @@ class Log:
                 stopped, entries, self._pending_checksum, total_bytes = native_stage(
                     catalog.index, self.staged, self._chunk, items, at, together,
                     volume.index_salt, volume.seed, self._pending_checksum, self.next_sequence,
-                    segment.slot << fmt.OFFSET_BITS, segment.end, self._pending_bytes,
+                    segment.slot << fmt.OFFSET_BITS, self._group_begin, self._pending_bytes,
                     len(self.entries) >> 1, geometry.segment_size_bytes,
                     self.staged_size_max_bytes,
                     min(_COPIED_VALUE_MAX_BYTES, geometry.value_size_max_bytes),
@@ -210,7 +178,7 @@ class Log:
             self._pending_bytes += total_bytes
             self._pending_count += count
             if self._pending_bytes >= self.staged_size_max_bytes:
-                self.write_out()
+                self._hand_over(self._volume.device.write_behind)
             return stopped, count
 
     def _stage(self, draft: Draft) -> tuple[int, int]:
@@ -226,7 +194,7 @@ class Log:
         )
         size_bytes = len(head) + len(value)
         padded = (size_bytes + 7) & -8
-        location = fmt.pack_location(segment.slot, segment.end + self._pending_bytes, padded)
+        location = fmt.pack_location(segment.slot, self._group_begin + self._pending_bytes, padded)
         if len(value) <= _COPIED_VALUE_MAX_BYTES:
             self._chunk += b"".join((head, value, bytes(padded - size_bytes)))
         else:
@@ -248,14 +216,14 @@ class Log:
         if len(self._catalog.free) < right:
             # A higher right opened this segment: half of it is for that one alone.
             size_bytes += self._volume.geometry.segment_size_bytes // 2
-        groups_end = segment.end + fmt.aligned(self._pending_bytes + size_bytes)
+        groups_end = self._group_begin + fmt.aligned(self._pending_bytes + size_bytes)
         summary = summary_size((len(self.entries) >> 1) + count)
         return groups_end + summary <= self._volume.geometry.segment_size_bytes
 
     def _make_room(self, size_bytes: int, count: int, right: int) -> None:
         while not self._fits(size_bytes, count, right):
             if self._pending_count:
-                self.write_out()
+                self._hand_over(self._volume.device.write_behind)
             elif not self.secure_slots(right + 1):
                 raise StoreFull(self._volume.device.name)
             else:
@@ -270,31 +238,70 @@ class Log:
         Raises StoreReadOnly when the device refuses.
         """
         with self.write_lock:
-            segment = self.active
-            if not self._pending_count or segment is None:
-                return
-            self.check_writable()
-            size_bytes = self._pending_bytes
-            header = fmt.GROUP_HEADER.zero()._replace(
-                size_bytes=size_bytes,
-                record_count=self._pending_count,
-                records_checksum=self._pending_checksum,
-                epoch=self._epoch,
-                number=self.written_group + 1,
-                durable_group=self.durable_group,
-                segment_sequence=segment.sequence,
-                next_sequence=self.next_sequence,
-            )
-            first = self._buffers[0]
-            assert isinstance(first, bytearray)
-            first[: fmt.GROUP_HEADER.size_bytes] = fmt.GROUP_HEADER.seal(header, self._volume.seed)
-            self._chunk += bytes(fmt.aligned(size_bytes) - size_bytes)
-            self.write_pages(segment.slot, segment.end, self._buffers)
-            with self.state_lock:
-                self._catalog.extend(segment, segment.end + fmt.aligned(size_bytes))
-                self.staged = {}
-            self.written_group += 1
-            self._reset_group()
+            if self._pending_count:
+                self._hand_over(self._write)
+            self._settle()
+
+    def _write(self, offset: int, buffers: Sequence[fmt.BytesLike]) -> Writing:
+        self._volume.device.write(offset, buffers)
+        return Written()
+
+    def _hand_over(self, write: Callable[[int, Sequence[fmt.BytesLike]], Writing]) -> None:
+        """Let the device write what is staged, the group before which has arrived then."""
+        segment = self.active
+        assert segment is not None, "something is staged"
+        self.check_writable()
+        begin, number = self._group_begin, self._next_group
+        size_bytes, count = self._pending_bytes, self._pending_count
+        header = fmt.GROUP_HEADER.zero()._replace(
+            size_bytes=size_bytes,
+            record_count=count,
+            records_checksum=self._pending_checksum,
+            epoch=self._epoch,
+            number=number,
+            durable_group=self.durable_group,
+            segment_sequence=segment.sequence,
+            next_sequence=self.next_sequence,
+        )
+        first = self._buffers[0]
+        assert isinstance(first, bytearray)
+        first[: fmt.GROUP_HEADER.size_bytes] = fmt.GROUP_HEADER.seal(header, self._volume.seed)
+        self._chunk += bytes(fmt.aligned(size_bytes) - size_bytes)
+        at = self._volume.geometry.segment_offset(segment.slot) + begin
+        writing = self.guarded(partial(write, at, self._buffers))
+        end = begin + fmt.aligned(size_bytes)
+        self.written_bytes += end - begin
+        self._settle()
+        self._flight = _Flight(writing, segment, number, end, count)
+        self._reset_group()
+        if writing.is_over():
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the group on its way. Raises StoreReadOnly when the device refused it."""
+        flight = self._flight
+        if flight is None:
+            return
+        self.guarded(flight.writing.wait)
+        with self.state_lock:
+            self._catalog.extend(flight.segment, flight.end)
+            self.staged = dict(islice(self.staged.items(), flight.record_count, None))
+        self.written_group = flight.number
+        self._flight = None
+        if flight.summary is not None:
+            summary, following = flight.summary, flight.next_sequence
+            self.seal_segment(flight.segment, summary, flight.number, following)
+
+    @property
+    def _group_begin(self) -> int:
+        """Where in the active segment the group begins that is being filled."""
+        segment, flight = self.active, self._flight
+        assert segment is not None, "whoever asks has one"
+        return flight.end if flight and flight.segment is segment else segment.end
+
+    @property
+    def _next_group(self) -> int:
+        return (self._flight.number if self._flight else self.written_group) + 1
 
     def commit(self) -> None:
         """Everything appended before this call survives a power cut when it returns.
@@ -388,11 +395,19 @@ class Log:
             self._seal()
 
     def _seal(self) -> None:
-        if self.active is not None:
-            self.seal_segment(self.active, self.entries, self.written_group)
+        """End the active segment: at once, or as soon as its last group has arrived."""
+        segment, flight = self.active, self._flight
         self.active = None
+        if segment is None:
+            return
+        if flight is not None and flight.segment is segment:
+            self._flight = flight._replace(summary=self.entries, next_sequence=self.next_sequence)
+        else:
+            self.seal_segment(segment, self.entries, self.written_group, self.next_sequence)
 
-    def seal_segment(self, segment: Segment, entries: array[int], last_group: int) -> None:
+    def seal_segment(
+        self, segment: Segment, entries: array[int], last_group: int, next_sequence: int
+    ) -> None:
         """End a segment with the summary that makes a rebuild cheap."""
         footer = fmt.SEGMENT_FOOTER.zero()._replace(
             slot=segment.slot,
@@ -402,7 +417,7 @@ class Log:
             entry_count=len(entries) >> 1,
             groups_end=segment.end,
             epoch=self._epoch,
-            next_sequence=self.next_sequence,
+            next_sequence=next_sequence,
         )
         packed = encode_summary(entries, footer, self._volume.seed)
         end = self._volume.geometry.segment_size_bytes
@@ -414,7 +429,7 @@ class Log:
             slot = self._catalog.free.popleft()
             self.reuse_count += 1
         sequence = self.take_segment_sequence()
-        self.write_header(fmt.SEGMENT_LOG, slot, sequence, self.written_group + 1)
+        self.write_header(fmt.SEGMENT_LOG, slot, sequence, self._next_group)
         with self.state_lock:
             self.active = self._catalog.open_segment(slot, sequence, FIRST_GROUP_OFFSET)
         self.entries = array("Q")
@@ -468,13 +483,18 @@ class Log:
 
     @property
     def staged_bytes(self) -> int:
-        """Bytes of records that no group holds yet."""
-        return self._pending_bytes - fmt.GROUP_HEADER.size_bytes
+        """Bytes of records that no group on the device holds yet."""
+        flight = self._flight
+        on_its_way = flight.end - flight.segment.end if flight else 0
+        return on_its_way + self._pending_bytes - fmt.GROUP_HEADER.size_bytes
 
     def room_bytes(self) -> int:
         """Bytes that the active segment could still take."""
-        segment = self.active
-        if segment is None:
+        if self.active is None:
             return 0
-        used = segment.end + fmt.aligned(self._pending_bytes) + summary_size(len(self.entries) >> 1)
+        used = (
+            self._group_begin
+            + fmt.aligned(self._pending_bytes)
+            + summary_size(len(self.entries) >> 1)
+        )
         return max(0, self._volume.geometry.segment_size_bytes - used)

@@ -31,6 +31,7 @@ from blkdev.checkpoint import Checkpointer
 from blkdev.checksum import crc32
 from blkdev.compaction.compact import Compactor, CompactReport
 from blkdev.device import Device
+from blkdev.draft import Draft, runs, tombstones_of
 from blkdev.errors import (
     BlockDamaged,
     KeyNotFound,
@@ -43,7 +44,7 @@ from blkdev.errors import (
 )
 from blkdev.index import fingerprint_of
 from blkdev.ledger import JournalStream, Ledger, frozen
-from blkdev.log import DATA, RELEASE, Draft, Log, batches, tombstones_of
+from blkdev.log import DATA, RELEASE, Log
 from blkdev.reader import Reader
 from blkdev.recovery.recover import Recovered, Report, recover
 from blkdev.segment import Volume
@@ -135,7 +136,7 @@ class Store:
         log.clear(recovered.leftover_slots)
         log.wipe(recovered.garbage_slots)
         for full in recovered.unsealed:
-            log.seal_segment(full.segment, full.entries, full.last_group)
+            log.seal_segment(full.segment, full.entries, full.last_group, log.next_sequence)
         for segment, first_group in recovered.damaged_headers:
             log.write_header(fmt.SEGMENT_LOG, segment.slot, segment.sequence, first_group)
         self._checkpointer.update_superblock()
@@ -192,7 +193,7 @@ class Store:
         """
         self._check_open(writing=True)
         new = 0
-        for run in batches(items):
+        for run in runs(items):
             at = 0
             while at < len(run):
                 at, staged = self._log.append_plain(run, at)

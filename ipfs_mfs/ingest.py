@@ -13,6 +13,10 @@ from ipld.block import Block
 from pinning.pins import Pins
 from repo.service import Repo
 
+_KNOWN_COUNT_MAX = 1 << 17
+"""Multihashes of what was stored, about 14 MB. A pin asks the device for those beyond: a look for
+each, which for a stream that went past the page cache is a read."""
+
 
 class LocalIngest:
     """See `api.Ingest`. For one thread."""
@@ -22,6 +26,7 @@ class LocalIngest:
         self._pins = pins
         self._make_root = make_root
         self._blocks_new = 0
+        self._known: set[bytes] = set()
         self._open = ExitStack()
 
     def __enter__(self) -> "LocalIngest":
@@ -32,13 +37,16 @@ class LocalIngest:
         self._open.close()
 
     def put_many(self, blocks: Iterable[Block]) -> int:
-        count = self._repo.put_many(blocks)
+        stored = list(blocks)
+        count = self._repo.put_many(stored)
         self._blocks_new += count
+        if len(self._known) < _KNOWN_COUNT_MAX:
+            self._known.update(cids.multihash_of(block.cid) for block in stored)
         return count
 
     def finish(self, pins: Sequence[str], root: NewRoot | None = None) -> IngestReport:
         for text in pins:
-            self._pins.add(cids.parse(text))
+            self._pins.add(cids.parse(text), known=self._known)
         if root is not None:
             self._create_root(root)
         self._repo.commit()
@@ -49,7 +57,7 @@ class LocalIngest:
         cid = cids.parse(root.cid)
         was_pinned = self._pins.get(cid) is not None
         if not was_pinned:
-            self._pins.add(cid)
+            self._pins.add(cid, known=self._known)
         try:
             self._make_root(root)
         finally:

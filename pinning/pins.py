@@ -6,7 +6,8 @@ walk a lease keeps the DAG, so that gc cannot take a block between the look at i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from functools import partial
 from itertools import count
 from threading import Lock
 from typing import NamedTuple
@@ -45,8 +46,10 @@ class Pins:
         recursive: bool = True,
         name: str = "",
         progress: Callable[[int], None] | None = None,
+        known: Container[bytes] = (),
     ) -> Pin:
-        """Pin a CID that is here completely; durable on return.
+        """Pin a CID that is here completely; durable on return. Leaves whose multihash is `known`
+        are not asked for: the caller has stored them, and a lease of his keeps them.
 
         Pinning again changes the name, and a recursive pin replaces a direct one. `progress` is
         called now and then with the number of blocks seen. Raises BlockUnavailable (naming the
@@ -57,7 +60,7 @@ class Pins:
         with self._repo.lease() as lease:
             lease.keep((cid,))
             if recursive:
-                self._require_below(cid, progress)
+                self._require_below(cid, progress, known)
                 ref = Ref(links=(cid,), data={"name": name})
             else:
                 self._require(cid)
@@ -88,17 +91,20 @@ class Pins:
         refs = self._repo.refs.list(PREFIX)
         return [_pin((ref.links or ref.direct)[0], ref) for _, ref in refs]
 
-    def _require_below(self, root: bytes, progress: Callable[[int], None] | None) -> None:
+    def _require_below(
+        self, root: bytes, progress: Callable[[int], None] | None, known: Container[bytes]
+    ) -> None:
         seen = count(1)
-        for _ in walk.walk((root,), self._node):
+        for _ in walk.walk((root,), partial(self._node, known)):
             number = next(seen)
             if progress and number % _PROGRESS_EVERY == 0:
                 progress(number)
 
-    def _node(self, cid: bytes) -> bytes:
+    def _node(self, known: Container[bytes], cid: bytes) -> bytes:
         """The block where it may have links; a leaf is only looked for."""
         if cids.codec_of(cid) == cids.RAW:
-            self._require(cid)
+            if cids.multihash_of(cid) not in known:
+                self._require(cid)
             return b""
         return self._repo.get(cid)
 

@@ -29,8 +29,9 @@ from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.checksum import crc32
 from blkdev.compaction.compact import Compactor, Emptied
+from blkdev.draft import Draft, tombstones_of
 from blkdev.errors import StoreFull
-from blkdev.log import COMPACTION, DATA, Draft, Log, tombstones_of
+from blkdev.log import COMPACTION, DATA, Log
 from blkdev.segment import Record, Volume
 
 _ROUNDS_MAX = 4

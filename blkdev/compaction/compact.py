@@ -30,8 +30,9 @@ from blkdev.catalog import Catalog, Segment
 from blkdev.checkpoint import Checkpointer
 from blkdev.checksum import crc32
 from blkdev.compaction.victims import by_benefit
+from blkdev.draft import Draft
 from blkdev.errors import StoreFull
-from blkdev.log import COMPACTION, DATA, Draft, Log
+from blkdev.log import COMPACTION, DATA, Log
 from blkdev.segment import Record, Volume, read_footer, read_record, read_summary
 
 _VICTIMS_MAX = 16

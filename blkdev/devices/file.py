@@ -21,10 +21,13 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from struct import unpack
 from typing import TYPE_CHECKING
 
+from blkdev.device import Writing, Written
+from blkdev.devices.behind import ThreadedWriting
 from blkdev.devices.direct import DirectWriter
 from blkdev.errors import DeviceBusy, DeviceReadOnly
 from blkdev.format import PAGE_SIZE_BYTES, BytesLike
@@ -100,6 +103,7 @@ class FileDevice:
         self.descriptor: int | None = self._open(flags)
         self._descriptor = self.descriptor
         self._direct = DirectWriter(self._descriptor)
+        self._behind: list[ThreadedWriting] = []
         try:
             self._lock()
             self.size_bytes = self._prepare(create_size_bytes)
@@ -184,6 +188,17 @@ class FileDevice:
                 offset, buffers = offset + written, [b"".join(buffers)[written:]]
         self._write_cached(offset, buffers)
 
+    def write_behind(self, offset: int, buffers: Sequence[BytesLike]) -> Writing:
+        size_bytes = sum(map(len, buffers))
+        if size_bytes >= _LARGE_WRITE_BYTES and self._streamed_bytes + size_bytes > _STREAM_BYTES:
+            # Without a thread to be had it is written here.
+            with contextlib.suppress(RuntimeError):
+                writing = ThreadedWriting(partial(self.write, offset, buffers))
+                self._behind = [each for each in self._behind if not each.is_over()] + [writing]
+                return writing
+        self.write(offset, buffers)
+        return Written()
+
     def _streams(self, size_bytes: int) -> bool:
         """Count a write; whether it is a large one of a stream. A count that a sync of another
         thread overtakes is a little wrong, which harms nobody."""
@@ -266,6 +281,8 @@ class FileDevice:
         # No lock: in a fork nobody might be left to release it.
         if self.maps is not None:
             self.maps.close()
+        for writing in self._behind:
+            writing.end()
         # Forgotten before it is closed: its number may be another file's at once.
         self._direct.close()
         closing, self._descriptor, self.descriptor = self._descriptor, -1, None

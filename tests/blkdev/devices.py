@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from blkdev.device import RamDevice
+from blkdev.device import RamDevice, Writing
 from blkdev.format import BytesLike
 from blkdev.store import Store
 
@@ -15,7 +15,42 @@ SIZE_BYTES = 20 * MIB
 """Holds 64 segments of 64 KiB or 8 of 512 KiB."""
 
 
-class FaultyDevice(RamDevice):
+class _Late:
+    """A write that is done by whoever waits for it first, and gives each of them its outcome."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write: Callable[[], None] | None = write
+        self._error: OSError | None = None
+
+    def is_over(self) -> bool:
+        return self._write is None
+
+    def wait(self) -> None:
+        write, self._write = self._write, None
+        try:
+            if write is not None:
+                write()
+        except OSError as error:
+            self._error = error
+        if self._error is not None:
+            raise self._error
+
+
+class LateDevice(RamDevice):
+    """Writes behind as late as it may: who looks at the place before he waited sees what was there,
+    and who changes the buffers is found out."""
+
+    def write_behind(self, offset: int, buffers: Sequence[BytesLike]) -> Writing:
+        data = b"".join(buffers)
+
+        def write() -> None:
+            assert b"".join(buffers) == data, "somebody changed what is being written"
+            self.write(offset, buffers)
+
+        return _Late(write)
+
+
+class FaultyDevice(LateDevice):
     """Counts operations and fails those it is told to fail, with EIO.
 
     `fail_at` counts all reads, writes and syncs; without `healing` it fails for good from there on;

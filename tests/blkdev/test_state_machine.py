@@ -11,7 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from blkdev.device import Event, RamDevice
 from blkdev.errors import SizeTooSmall, StoreFull, ValueTooLarge
 from blkdev.store import Store
-from tests.blkdev.devices import MIB, SIZE_BYTES, assert_sound, contents, formatted
+from tests.blkdev.devices import (
+    MIB,
+    SIZE_BYTES,
+    LateDevice,
+    assert_sound,
+    contents,
+    formatted,
+)
 
 KEYS = [b"key-%02d" % number for number in range(24)] + [b"k" * 64, b"\0", bytes(8)]
 NAMES = [b"name-%d" % number for number in range(5)]
@@ -49,7 +56,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.device = RamDevice(SIZE_BYTES, pages=formatted(), record=True)
+        self.device: RamDevice = RamDevice(SIZE_BYTES, pages=formatted(), record=True)
         self.durable = RamDevice(SIZE_BYTES, pages=dict(self.device.pages))
         self.store = Store.open(self.device)
         self.states: deque[State] = deque([({}, {}, {})])
@@ -238,7 +245,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
     def _restart(self, left: RamDevice) -> None:
         size_bytes, pages = left.size_bytes, left.pages
-        self.device = RamDevice(size_bytes, pages=dict(pages), record=True)
+        self.device = LateDevice(size_bytes, pages=dict(pages), record=True)
         self.durable = RamDevice(size_bytes, pages=dict(pages))
         self.store = Store.open(self.device)
         self._synced()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from blkdev.device import Event, RamDevice
 from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
+from tests.blkdev.devices import LateDevice
 
 SEED = int(os.environ.get("CRASH_SEED", "20261101"))
 ENUMERATED_STATES_MIN = 20_000
@@ -62,7 +63,7 @@ class Run:
     def __init__(self, size_bytes: int, pages: Pages, state: State) -> None:
         self.before = dict(pages)
         self.size_bytes = size_bytes
-        self.device = RamDevice(size_bytes, pages=dict(pages), record=True)
+        self.device = LateDevice(size_bytes, pages=dict(pages), record=True)
         self.states = [state]
         self.acknowledged = 0
         # (events so far, acknowledged step, last step begun), one at the start of each operation.

@@ -27,6 +27,7 @@ from ipld.profile import UNIXFS_V1_2025
 from mfs.errors import RootExists, RootNotFound, SnapshotNotFound
 from pinning.errors import NotPinned
 from repo.errors import BlockUnavailable
+from repo.service import Repo
 
 SIZE_BYTES = 128 << 20
 DATA = random.Random(1).randbytes(9 << 18)
@@ -234,6 +235,18 @@ def test_what_was_added_is_pinned_and_counted(node):
     with node.ingest() as sink:
         sink.put_many(blocks)
         assert sink.finish([cid]).blocks_new == 0
+
+
+@pytest.mark.parametrize("most", [0, 1 << 17])
+def test_the_pin_of_what_was_just_stored_asks_the_device_for_no_leaf(local, monkeypatch, most):
+    """Past the limit of what is remembered it asks, and the pin is the same."""
+    monkeypatch.setattr("ipfs_mfs.ingest._KNOWN_COUNT_MAX", most)
+    asked = []
+    really = Repo.has
+    monkeypatch.setattr(Repo, "has", lambda self, cid: asked.append(cid) or really(self, cid))
+    cid = put(local)
+    assert bool(asked) == (most == 0)
+    assert local.pin_ls() == [api.PinInfo(cid, True, "")]
 
 
 def test_an_ingest_that_is_not_finished_leaves_only_garbage(node):

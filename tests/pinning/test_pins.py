@@ -73,6 +73,30 @@ def test_pin_of_an_incomplete_dag_names_the_missing_block_and_sets_nothing(repo,
     assert pins.list() == []
 
 
+def test_leaves_that_are_known_are_not_asked_for_and_all_others_are(repo, pins, monkeypatch):
+    root, blocks = tree("known")
+    repo.put_many(blocks)
+    asked = []
+    really = Repo.has
+    monkeypatch.setattr(Repo, "has", lambda self, cid: asked.append(cid) or really(self, cid))
+    pins.add(root.cid)
+    leaves = list(asked)
+    assert len(leaves) > 1
+    asked.clear()
+    pins.add(root.cid, known={cids.multihash_of(cid) for cid in leaves[1:]})
+    assert asked == leaves[:1]
+
+
+def test_a_known_leaf_does_not_hide_a_missing_one(repo, pins):
+    root, blocks = tree("known")
+    leaves = [block for block in blocks if cids.codec_of(block.cid) == cids.RAW]
+    repo.put_many(block for block in blocks if block is not leaves[-1])
+    with pytest.raises(BlockUnavailable) as caught:
+        pins.add(root.cid, known={cids.multihash_of(leaf.cid) for leaf in leaves[:-1]})
+    assert caught.value.cid == leaves[-1].cid
+    assert pins.list() == []
+
+
 def test_direct_pin_of_an_absent_block_is_refused(pins):
     with pytest.raises(BlockUnavailable):
         pins.add(leaf("absent").cid, recursive=False)
