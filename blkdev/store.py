@@ -470,16 +470,16 @@ class Store:
         return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
 
     def spare_range(self) -> tuple[int, int]:
-        """(offset, length) on the device of a free segment, for who measures that: as long as
-        nothing is written to the store, anything may be written there.
-
-        Raises StoreFull, StoreReadOnly, StoreClosed.
+        """(offset, length) on the device of a free segment with room below it, for who measures
+        that: as long as nothing is written to the store, anything may be written there. Raises
+        StoreFull, StoreReadOnly, StoreClosed.
         """
         # It refuses a store that is closed, read-only or failing, and leaves nothing staged.
         self.commit()
-        if not self._catalog.free:
-            raise StoreFull(self.device.name)
-        slot = self._catalog.free[-1]
+        with self._log.write_lock:
+            if not self._log.secure_slots(1):
+                raise StoreFull(self.device.name)
+            slot = self._catalog.free[0]
         return self.geometry.segment_offset(slot), self.geometry.segment_size_bytes
 
     def position(self) -> int:

@@ -5,6 +5,8 @@
 - A test that needs something of the machine says so with a `needs_…` marker. Where that is
   missing the test is skipped with the reason, except in CI (environment variable `CI` set): there
   a skip is a failure, because nobody would see it.
+- Tests may be run in the background: then the shell has Ctrl-C ignored, and so would every program
+  that a test starts and interrupts.
 - `IPFS_MFS_PURE=1` runs the engine without its C helper, and leaves out `needs_helper`.
 - A log record of WARNING or above that the test did not announce with `allow_logs` fails it.
 """
@@ -13,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -27,6 +30,9 @@ from benchmarks.rivals import go_datastores
 from tests.interop import judges
 
 IN_CI = bool(os.environ.get("CI"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
     "default", derandomize=True, deadline=None, max_examples=60, database=None

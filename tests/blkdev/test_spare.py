@@ -39,6 +39,19 @@ def test_full_store_has_no_spare_segment():
         store.spare_range()
 
 
+def test_spare_segment_is_one_that_the_file_system_has_room_for(monkeypatch):
+    """A write to another one would fail, and whoever measures would blame the disk."""
+    device, store = made()
+    store.commit()
+    roomy = list(store._catalog.free)[3]
+    begin = store.geometry.segment_offset(roomy)
+    monkeypatch.setattr(device, "reserve", lambda offset, _length: offset == begin)
+    assert store.spare_range() == (begin, store.geometry.segment_size_bytes)
+    monkeypatch.setattr(device, "reserve", lambda *_: False)
+    with pytest.raises(StoreFull):
+        store.spare_range()
+
+
 def test_store_that_cannot_be_written_has_no_spare_segment():
     device, store = made()
     store.close()
