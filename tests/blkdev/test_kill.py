@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,59 @@ while True:
     elif choice < 0.1:
         store.checkpoint()
 """
+
+
+STREAMER = """
+import random, sys
+from blkdev.device import open_device
+from blkdev.store import Store
+from tests.blkdev.test_kill import streamed
+
+path, first = sys.argv[1], int(sys.argv[2])
+store = Store.open(open_device(path))
+rng = random.Random(first)
+for number in range(first, first + 100_000):
+    store.put_many([streamed(number)])
+    if rng.random() < 0.05:
+        rng.choice((store.commit, store.write_out))()
+        # Only a stream has groups on their way: what is written at once is tested above.
+        print(number, len(store.device._behind), flush=True)
+"""
+STREAM_SIZE_BYTES = 640 << 20
+
+
+def streamed(number: int) -> tuple[bytes, bytes]:
+    """A value of a mebibyte or less; quick to make, and no page of it like another's."""
+    size_bytes = (1 << 20) - number % 7 * 100_000
+    return b"stream %d" % number, number.to_bytes(8, "little") * (size_bytes // 8)
+
+
+def survive_as_a_stream(path: Path, kills: int) -> None:
+    """Large groups are on their way to the device, in another thread, when the process dies."""
+    print(f"KILL_SEED={SEED}")
+    rng = random.Random(SEED)
+    behind = 0
+    for round_ in range(kills):
+        first = (round_ + 1) * 100_000
+        with contextlib.closing(open_device(path)) as device:
+            Store.format(device, segment_size_bytes=8 << 20, force=True)
+        command = [sys.executable, "-c", STREAMER, str(path), str(first)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            told = [writer.stdout.readline() for _ in range(rng.randrange(1, 5))]
+            time.sleep(rng.random() * 0.02)
+            writer.send_signal(signal.SIGKILL)
+            told += writer.stdout.readlines()
+            assert writer.wait(60) == -signal.SIGKILL
+        lines = [line.split() for line in told if line.endswith("\n")]
+        behind += sum(int(count) for _, count in lines)
+        newest = int(lines[-1][0])
+        with Store.open(open_device(path)) as store:
+            assert_sound(store)
+            found = sorted(int(key.split()[1]) for key in list(store.keys()))
+            assert found == list(range(first, first + len(found))), "one is missing in between"
+            assert found[-1] >= newest
+            assert all(store.get(key) == value for key, value in map(streamed, found))
+    assert behind, "nothing was ever on its way, so nothing was tested"
 
 
 def numbered(number: int) -> tuple[bytes, bytes]:
@@ -133,6 +187,28 @@ def test_acknowledged_keys_in_a_file_survive_kill_9_and_deleted_ones_stay_away(f
 @pytest.mark.needs_root
 def test_acknowledged_keys_on_a_device_survive_kill_9_and_deleted_ones_stay_away(loop_device):
     survive(loop_device, KILLS_QUICK)
+
+
+@pytest.fixture
+def large_file(tmp_path):
+    path = tmp_path / "store"
+    FileDevice(path, create_size_bytes=STREAM_SIZE_BYTES).close()
+    return path
+
+
+@pytest.fixture
+def large_loop_device(tmp_path):
+    with loops.attached(tmp_path / "disk", STREAM_SIZE_BYTES) as name:
+        yield Path(name)
+
+
+def test_what_a_stream_acknowledged_survives_kill_9_in_a_file(large_file):
+    survive_as_a_stream(large_file, KILLS_QUICK)
+
+
+@pytest.mark.needs_root
+def test_what_a_stream_acknowledged_survives_kill_9_on_a_device(large_loop_device):
+    survive_as_a_stream(large_loop_device, KILLS_QUICK)
 
 
 @pytest.mark.long
