@@ -56,8 +56,8 @@ NOTES = {
     "read": "Through the repository. `verified` compares every block with its hash; `again` reads "
     "blocks that were compared before, without a copy.",
     "add": "Durable when the process ends, except where it says `no sync` or `-n`, which stores "
-    "nothing. Kubo uses the same UnixFS profile and does not pin. `limit: new file` is a plain "
-    "write and flush of as many bytes to a new file on the same disk.",
+    "nothing. Kubo uses the same UnixFS profile and does not pin. `limit: new file` is a "
+    "write of as many bytes to a new file on the same disk, past the page cache, and a flush.",
     "mount": "Each file system is on a loop device over a file on the same disk; gocryptfs on an "
     "ext4 of its own. `pinned`: the measuring program and the server share one CPU. `CPU`: time of "
     "the server per operation, or per MB where the unit is MB/s.",
