@@ -135,6 +135,8 @@ class Log:
             if not self._fits(need, len(drafts), right):
                 self._make_room(need, len(drafts), right)
             staged = [(draft, *self._stage(draft)) for draft in drafts]
+            # New blocks first: the lockless C helper finds a replaced key twice, and not never.
+            staged.sort(key=lambda entry: entry[0].kind != fmt.KIND_BLOCK)
             with self.state_lock:
                 for draft, sequence, location in staged:
                     if draft.kind == fmt.KIND_BLOCK:
@@ -210,8 +212,7 @@ class Log:
         return sequence, location
 
     def _fits(self, size_bytes: int, count: int, right: int) -> bool:
-        segment = self.active
-        if segment is None:
+        if self.active is None:
             return False
         if len(self._catalog.free) < right:
             # A higher right opened this segment: half of it is for that one alone.
@@ -269,10 +270,9 @@ class Log:
         self._chunk += bytes(fmt.aligned(size_bytes) - size_bytes)
         at = self._volume.geometry.segment_offset(segment.slot) + begin
         writing = self.guarded(partial(write, at, self._buffers))
-        end = begin + fmt.aligned(size_bytes)
-        self.written_bytes += end - begin
+        self.written_bytes += fmt.aligned(size_bytes)
         self._settle()
-        self._flight = _Flight(writing, segment, number, end, count)
+        self._flight = _Flight(writing, segment, number, begin + fmt.aligned(size_bytes), count)
         self._reset_group()
         if writing.is_over():
             self._settle()

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from blkdev import format as fmt
 from blkdev import log
 from blkdev.batch import batch_size_max_bytes, cost_bytes
+from blkdev.catalog import Catalog
+from blkdev.devices.file import FileDevice
 from blkdev.errors import KeyNotFound, KeyTooLarge, StoreFull, StoreReadOnly, ValueTooLarge
 from blkdev.index import fingerprint_of
 from blkdev.store import Store
@@ -491,3 +493,32 @@ def test_batch_during_which_memory_runs_out_is_never_written(opened, monkeypatch
     with pytest.raises(StoreReadOnly):
         store.commit()
     assert contents(Store.open(copied(device))) == {b"first": b"there"}
+
+
+@pytest.mark.needs_helper
+def test_the_helper_that_takes_no_lock_never_finds_a_replaced_key_missing(tmp_path, monkeypatch):
+    """It may look between any two changes of the catalog."""
+    device = FileDevice(tmp_path / "store", create_size_bytes=64 << 20)
+    Store.format(device)
+    store = Store.open(device)
+    store.apply({b"key": b"old", b"other": b"old"})
+    store.commit()
+    seen = []
+
+    def watched(name):
+        really = getattr(Catalog, name)
+
+        def changed(self, *given):
+            seen.append(store._reader._finder.has(b"key"))
+            really(self, *given)
+            seen.append(store._reader._finder.has(b"key"))
+
+        monkeypatch.setattr(Catalog, name, changed)
+
+    watched("enter")
+    watched("put_block")
+    store.apply({b"key": b"new", b"other": b"new"})
+    assert len(seen) >= 6
+    assert False not in seen
+    assert store.get(b"key") == b"new"
+    store.close()

@@ -339,6 +339,7 @@ def test_a_fork_does_not_wait_for_what_its_parent_writes(tmp_path, monkeypatch):
         assert {key: again.get(key) for key in values} == values
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_while_it_is_written(tmp_path):
     """Many readers of what was just put: from memory, in flight, or from the device."""
     device = FileDevice(tmp_path / "disk", create_size_bytes=128 * MEBIBYTE)

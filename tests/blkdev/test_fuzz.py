@@ -124,6 +124,7 @@ def typed(read):
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clean", [False, True], ids=["killed", "closed"])
 def test_mutated_image_gives_typed_errors_and_never_wrong_bytes(clean):
     print(f"FUZZ_SEED={SEED}")

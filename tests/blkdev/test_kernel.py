@@ -236,6 +236,7 @@ def test_unplugged_disk_gives_typed_errors_and_comes_back_whole(disk):
     assert reopened(disk) == dict(ITEMS + blocks(200, 30))
 
 
+@pytest.mark.slow
 def test_torn_writes_are_there_whole_or_not_at_all(disk):
     rng = random.Random(4)
     acknowledged = dict(ITEMS)

@@ -300,6 +300,7 @@ def live(path: Path) -> None:
             assert store.size_of(key) == len(value)
 
 
+@pytest.mark.slow
 def test_a_store_has_the_same_bytes_with_and_without_the_helper(tmp_path):
     made = []
     for pure in (True, False):

@@ -392,6 +392,7 @@ def test_put_on_a_full_store_waits_for_a_view_that_is_about_to_end(monkeypatch, 
     monkeypatch.setattr(Compactor, "_empty", emptied)
     monkeypatch.setattr("blkdev.compaction.compact._VICTIMS_MAX", 1)
     monkeypatch.setattr("blkdev.compaction.compact.time.sleep", pause)
+    monkeypatch.setattr("blkdev.compaction.compact._VIEWS_WAIT_S", 1.0 if ends else 0.05)
     added = []
     for number in range(500_000, 500_100):
         try:
@@ -434,6 +435,7 @@ def test_put_on_a_full_store_waits_for_views_of_all_that_could_be_emptied(monkey
             held.popitem()[1].__exit__(None, None, None)
 
     monkeypatch.setattr("blkdev.compaction.compact.time.sleep", pause)
+    monkeypatch.setattr("blkdev.compaction.compact._VIEWS_WAIT_S", 1.0 if ends else 0.05)
     count = len(held)
     added = [block(number, 3000) for number in range(500_000, 500_100)]
     if not ends:

@@ -415,6 +415,7 @@ def test_log_after_a_stale_checkpoint_of_freed_segments_is_used_instead():
     assert contents(Store.open(image)) == dict(items[400:])
 
 
+@pytest.mark.slow
 def test_index_grows_to_100_000_small_keys_and_comes_back_from_log_and_checkpoint():
     store, device = new_store(32 * MIB, 512 << 10)
     count = 100_000  # the size at which every shard has grown about 15 times
