@@ -189,8 +189,7 @@ class FileDevice:
         self._write_cached(offset, buffers)
 
     def write_behind(self, offset: int, buffers: Sequence[BytesLike]) -> Writing:
-        size_bytes = sum(map(len, buffers))
-        if size_bytes >= _LARGE_WRITE_BYTES and self._streamed_bytes + size_bytes > _STREAM_BYTES:
+        if self._is_of_stream(sum(map(len, buffers))):
             # Without a thread to be had it is written here.
             with contextlib.suppress(RuntimeError):
                 writing = ThreadedWriting(partial(self.write, offset, buffers))
@@ -202,11 +201,15 @@ class FileDevice:
     def _streams(self, size_bytes: int) -> bool:
         """Count a write; whether it is a large one of a stream. A count that a sync of another
         thread overtakes is a little wrong, which harms nobody."""
-        if size_bytes < _LARGE_WRITE_BYTES:
-            return False
-        self._unsynced_large = True
-        self._streamed_bytes = min(self._streamed_bytes + size_bytes, 2 * _STREAM_BYTES)
-        return self._streamed_bytes > _STREAM_BYTES
+        streams = self._is_of_stream(size_bytes)
+        if size_bytes >= _LARGE_WRITE_BYTES:
+            self._unsynced_large = True
+            self._streamed_bytes = min(self._streamed_bytes + size_bytes, 2 * _STREAM_BYTES)
+        return streams
+
+    def _is_of_stream(self, size_bytes: int) -> bool:
+        large = size_bytes >= _LARGE_WRITE_BYTES
+        return large and self._streamed_bytes + size_bytes > _STREAM_BYTES
 
     def _write_cached(self, offset: int, buffers: Sequence[BytesLike]) -> None:
         for first in range(0, len(buffers), _IOV_MAX):

@@ -168,15 +168,20 @@ def survive(path: Path, kills: int) -> None:
 
 
 @pytest.fixture
-def file(tmp_path):
+def size_bytes():
+    return SIZE_BYTES
+
+
+@pytest.fixture
+def file(tmp_path, size_bytes):
     path = tmp_path / "store"
-    FileDevice(path, create_size_bytes=SIZE_BYTES).close()
+    FileDevice(path, create_size_bytes=size_bytes).close()
     return path
 
 
 @pytest.fixture
-def loop_device(tmp_path):
-    with loops.attached(tmp_path / "disk", SIZE_BYTES) as name:
+def loop_device(tmp_path, size_bytes):
+    with loops.attached(tmp_path / "disk", size_bytes) as name:
         yield Path(name)
 
 
@@ -189,26 +194,15 @@ def test_acknowledged_keys_on_a_device_survive_kill_9_and_deleted_ones_stay_away
     survive(loop_device, KILLS_QUICK)
 
 
-@pytest.fixture
-def large_file(tmp_path):
-    path = tmp_path / "store"
-    FileDevice(path, create_size_bytes=STREAM_SIZE_BYTES).close()
-    return path
-
-
-@pytest.fixture
-def large_loop_device(tmp_path):
-    with loops.attached(tmp_path / "disk", STREAM_SIZE_BYTES) as name:
-        yield Path(name)
-
-
-def test_what_a_stream_acknowledged_survives_kill_9_in_a_file(large_file):
-    survive_as_a_stream(large_file, KILLS_QUICK)
+@pytest.mark.parametrize("size_bytes", [STREAM_SIZE_BYTES])
+def test_what_a_stream_acknowledged_survives_kill_9_in_a_file(file):
+    survive_as_a_stream(file, KILLS_QUICK)
 
 
 @pytest.mark.needs_root
-def test_what_a_stream_acknowledged_survives_kill_9_on_a_device(large_loop_device):
-    survive_as_a_stream(large_loop_device, KILLS_QUICK)
+@pytest.mark.parametrize("size_bytes", [STREAM_SIZE_BYTES])
+def test_what_a_stream_acknowledged_survives_kill_9_on_a_device(loop_device):
+    survive_as_a_stream(loop_device, KILLS_QUICK)
 
 
 @pytest.mark.long

@@ -364,20 +364,26 @@ def test_views_by_many_threads_stay_true_while_all_is_moved_and_replaced(store):
     assert_sound(store)
 
 
-@pytest.mark.parametrize("ends", [True, False])
-def test_put_on_a_full_store_waits_for_a_view_that_is_about_to_end(monkeypatch, ends):
-    """The view began while its segment was being emptied, and nothing may be freed before that."""
+def full_of_halves():
+    """A full store, every other record of which is dead, and what is alive."""
     store, _ = new_store()
     items = blocks(0, 20_000, 3000)
     with contextlib.suppress(StoreFull):
         store.put_many(items)
     items = items[: store.stats().keys]
     store.delete_many(key for key, _ in items[::2])
+    return store, items[1::2]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_put_on_a_full_store_waits_for_a_view_that_is_about_to_end(monkeypatch, ends):
+    """The view began while its segment was being emptied, and nothing may be freed before that."""
+    store, alive = full_of_halves()
     views: list[contextlib.AbstractContextManager[memoryview]] = []
     empty, waits = Compactor._empty, []
 
     def emptied(self, victim, report):
-        for key, _ in items[1::2] if not views else ():
+        for key, _ in alive if not views else ():
             if fmt.location_slot(store._reader.find(key).location) == victim.slot:
                 views.append(store.view(key))
                 views[0].__enter__()
@@ -404,21 +410,16 @@ def test_put_on_a_full_store_waits_for_a_view_that_is_about_to_end(monkeypatch, 
             ends = True
         added.append(block(number, 3000))
     assert waits[:3] == [1, 1, 1]
-    assert contents(store) == dict(items[1::2] + added)
+    assert contents(store) == dict(alive + added)
     assert_sound(store)
 
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_put_on_a_full_store_waits_for_views_of_all_that_could_be_emptied(monkeypatch, ends):
     """The views began before any of it was chosen to be emptied."""
-    store, _ = new_store()
-    items = blocks(0, 20_000, 3000)
-    with contextlib.suppress(StoreFull):
-        store.put_many(items)
-    items = items[: store.stats().keys]
-    store.delete_many(key for key, _ in items[::2])
+    store, alive = full_of_halves()
     held: dict[int, contextlib.AbstractContextManager[memoryview]] = {}
-    for key, _ in items[1::2]:
+    for key, _ in alive:
         slot = fmt.location_slot(store._reader.find(key).location)
         if slot not in held:
             held[slot] = store.view(key)
@@ -444,7 +445,7 @@ def test_put_on_a_full_store_waits_for_views_of_all_that_could_be_emptied(monkey
         release()
     store.put_many(added)
     assert waits[:3] == [count] * 3
-    assert contents(store) == dict(items[1::2] + added)
+    assert contents(store) == dict(alive + added)
     assert_sound(store)
 
 
