@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # reads every file; `make check` runs it, too
+
 PROJECT = Path(__file__).parent.parent
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 500

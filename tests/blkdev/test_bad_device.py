@@ -46,6 +46,8 @@ from tests.blkdev.devices import (
 )
 from tests.users import let_others_through
 
+pytestmark = pytest.mark.slow
+
 ITEMS = blocks(0, 30)
 COPIES = 4
 

@@ -18,6 +18,8 @@ from blkdev.format import PAGE_SIZE_BYTES
 from blkdev.store import Store
 from tests.blkdev.devices import MIB, assert_holds, assert_sound, block, blocks, digest, put
 
+pytestmark = pytest.mark.slow
+
 SIZE_BYTES = 32 * MIB
 CONTENT = random.Random(5).randbytes(SIZE_BYTES)
 

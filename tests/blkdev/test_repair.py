@@ -21,6 +21,8 @@ from tests.blkdev.devices import (
 )
 from tests.crash.enumeration import cuts
 
+pytestmark = pytest.mark.slow
+
 HOW = ("open", "closed", "killed")
 
 
