@@ -6,8 +6,9 @@ where a program of several threads is met most often), or in the middle of the s
 Then another thread waits for a lock that nobody gives back, and cleaning up, which waits for that
 thread, never ends. So an interrupt is raised
 
-- where this package's own code runs, which begins, calls and ends everything else, and where a
-  wait by `Condition.wait` goes on, which is made for it;
+- where this package's own code runs, which begins, calls and ends everything else, but not after
+  something was opened and before its `with` has it; and where a wait by `Condition.wait` goes on,
+  which is made for it;
 - else a moment later, at the next report of progress at the latest; after POSTPONED_MAX_S anywhere,
   because something unknown may be waiting;
 - and when cleaning up has not ended after CLEAN_UP_MAX_S, the process ends as it is, which loses
@@ -19,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from itertools import islice
 from types import FrameType
 from typing import NoReturn
 
@@ -26,6 +28,8 @@ POSTPONED_MAX_S = 2.0
 RETRY_INTERVAL_S = 0.01
 CLEAN_UP_MAX_S = 120.0
 _PACKAGE = __name__.partition(".")[0]
+_ENTERING = frozenset({"BEFORE_WITH", "LOAD_SPECIAL"})
+"""Instructions that enter a `with`: up to Python 3.13, and after a COPY since 3.14."""
 
 
 class _Interrupts:
@@ -90,7 +94,21 @@ def _is_safe(frame: FrameType | None) -> bool:
     if frame.f_code is threading.Condition.wait.__code__:
         return True
     module: str = frame.f_globals.get("__name__", "")
-    return module.partition(".")[0] in (_PACKAGE, "__main__")
+    return module.partition(".")[0] in (_PACKAGE, "__main__") and not _is_before_with(frame)
+
+
+def _is_before_with(frame: FrameType) -> bool:
+    """Whether the next thing that happens is the entering of a `with`: what it is to close again
+    is open already, and nobody else would.
+    """
+    import dis  # only for who is interrupted: it takes as long to import as some commands last
+
+    following = (
+        instruction.opname
+        for instruction in dis.get_instructions(frame.f_code)
+        if instruction.offset > frame.f_lasti
+    )
+    return not _ENTERING.isdisjoint(islice(following, 2))
 
 
 def _ring_after(delay_s: float, handler: "signal._HANDLER") -> None:
