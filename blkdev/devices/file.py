@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from struct import unpack
+from struct import pack, unpack
 from typing import TYPE_CHECKING
 
 from blkdev.device import Writing, Written
@@ -34,6 +34,7 @@ from blkdev.format import PAGE_SIZE_BYTES, BytesLike
 
 _BLKGETSIZE64 = 0x8008_1272 if sys.maxsize > 1 << 32 else 0x8004_1272
 _BLKROGET = 0x125E
+_BLKDISCARD = 0x1277
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
 _NO_ROOM = (28, 122)
@@ -312,6 +313,12 @@ class BlockDevice(FileDevice):
         if not self.read_only and any(refused):
             raise DeviceReadOnly(f"{self.name} is set read-only (blockdev --setrw changes that)")
         return self.measure()
+
+    def discard(self, offset: int, length: int) -> None:
+        # Not a hole: on a device that is a promise of zeros, which most disks and cards cannot give
+        # without writing them. They are refused it, and would never be told.
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._descriptor, _BLKDISCARD, pack("=QQ", offset, length))
 
     def reserve(self, _offset: int, _length: int) -> bool:
         # fallocate on a device would make its bytes zeros.

@@ -5,6 +5,8 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,12 +16,13 @@ from blkdev.compaction import compact
 from blkdev.compaction.compact import CompactReport
 from blkdev.compaction.pace import Pace, is_worth_it
 from blkdev.compaction.victims import by_benefit, utilisation
-from blkdev.device import RamDevice
+from blkdev.device import RamDevice, open_device
 from blkdev.devices.file import FileDevice
 from blkdev.errors import StoreFull, StoreReadOnly
 from blkdev.log import COMPACTION, DATA, RELEASE, Log
 from blkdev.stats import StoreStats
 from blkdev.store import Store
+from tests.blkdev import loops
 from tests.blkdev.devices import (
     MIB,
     SIZE_BYTES,
@@ -509,6 +512,38 @@ def test_devices_that_ignore_or_halve_discards_make_no_difference():
     for opened in (store, Store.open(copied(device))):
         assert contents(opened) == kept
         assert_sound(opened)
+
+
+@pytest.mark.needs_root
+def test_freed_segments_of_a_real_device_are_trimmed_and_not_written(tmp_path):
+    """A hole in a device would be written zeros, or refused by one that cannot promise them."""
+    with loops.attached(tmp_path / "disk", SIZE_BYTES) as name:
+        with contextlib.closing(open_device(name)) as device:
+            Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
+        with Store.open(open_device(name)) as store:
+            items = blocks(0, 500, SIZE_OF_BLOCK)
+            put(store, items)
+            store.delete_many(key for key, _ in items[20:])
+            store.commit()
+            before, known = done_by(name), store.stats()
+            store.compact()
+            now, spent = done_by(name), store.stats()
+        discarded = spent.discarded_bytes - known.discarded_bytes
+        assert discarded > MIB
+        assert now.discarded_bytes - before.discarded_bytes == discarded
+        written = spent.written_bytes - known.written_bytes
+        assert 0 < now.written_bytes - before.written_bytes < written + MIB < discarded
+
+
+class Done(NamedTuple):
+    written_bytes: int
+    discarded_bytes: int
+
+
+def done_by(device: str) -> Done:
+    """What the kernel has counted of a device (Documentation/block/stat.rst)."""
+    words = Path(f"/sys/block/{Path(device).name}/stat").read_text().split()
+    return Done(int(words[6]) * 512, int(words[13]) * 512)
 
 
 # ---------------------------------------------------------------------- to the last byte
