@@ -117,6 +117,9 @@ class Finder:
     def has(self, key: bytes, /) -> bool:
         """Whether it is there, otherwise as `value`."""
 
+    def location(self, key: bytes, limit: int, /) -> int | None:
+        """Where its record is, None when that was put after `limit`, otherwise as `value`."""
+
     def view(self, key: bytes, /) -> AbstractContextManager[memoryview]:
         """As `reader.View`."""
 

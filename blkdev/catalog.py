@@ -20,7 +20,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -191,14 +191,19 @@ class Catalog:
     def _add_tombstones(self, location: int, value: BytesLike) -> None:
         """What they name dies, if it is still there; the segment that holds them keeps them."""
         holder = self.segments[fmt.location_slot(location)]
+        in_use, remove = self.by_sequence, self.index.remove
+        buried: Counter[int] = Counter()
         for fingerprint, dead, target in fmt.tombstones(value):
-            segment = self.by_sequence.get(target)
+            segment = in_use.get(target)
             if segment is None or segment.slot != fmt.location_slot(dead):
                 continue
-            self.drop_block(fingerprint, dead)
+            if remove(fingerprint, dead):
+                self._count(segment, -fmt.location_size(dead))
+            buried[target] += 1
+        for target, count in buried.items():
             holders = self.tombstones.setdefault(target, {})
-            holders[holder.sequence] = holders.get(holder.sequence, 0) + 1
-            self._count(holder, fmt.TOMBSTONE.size_bytes)
+            holders[holder.sequence] = holders.get(holder.sequence, 0) + count
+            self._count(holder, count * fmt.TOMBSTONE.size_bytes)
 
     def _add_name(self, name: bytes, sequence: int, location: int, *, removed: bool) -> None:
         """A record of `name`: the newest sequence wins, of equal ones the one read later."""

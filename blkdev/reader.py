@@ -35,6 +35,7 @@ _AHEAD_COUNT = 16
 """So many records are asked for while as many before them are being read."""
 _PLACE = (1 << fmt.SIZE_SHIFT) - 1
 """The bits of a location that say where, in device order."""
+_SEQUENCE_MAX = (1 << 64) - 1
 T = TypeVar("T")
 
 
@@ -186,12 +187,20 @@ class Reader:
     def dead(self, keys: list[bytes], before: int | None) -> dict[int, int]:
         """Location -> fingerprint of the records that deleting these keys kills."""
         dead: dict[int, int] = {}
-        for key in keys:
-            fingerprint = fingerprint_of(key, self._volume.index_salt)
-            for location in self._index.locations(fingerprint):
-                if self._may_delete(location, key, before):
-                    dead[location] = fingerprint
+        finder, salt = self._finder, self._volume.index_salt
+        limit = _SEQUENCE_MAX if before is None else before
+        for key in keys if limit >= 0 else ():
+            location = NotImplemented if finder is None else finder.location(key, limit)
+            if location is NotImplemented:
+                dead |= self._dead_with(key, before)
+            elif location is not None:
+                dead[location] = fingerprint_of(key, salt)
         return dead
+
+    def _dead_with(self, key: bytes, before: int | None) -> dict[int, int]:
+        fingerprint = fingerprint_of(key, self._volume.index_salt)
+        locations = self._index.locations(fingerprint)
+        return {at: fingerprint for at in locations if self._may_delete(at, key, before)}
 
     def _may_delete(self, location: int, key: bytes, before: int | None) -> bool:
         found = self.key_at(location)

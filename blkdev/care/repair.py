@@ -176,7 +176,7 @@ class Repairer:
         fingerprint = record.entry(self._volume.index_salt)[0]
 
         def copy() -> None:
-            kept = self._compactor.copy(segment, fingerprint, record, names)
+            kept = self._compactor.copy(segment, [(fingerprint, record)], names)
             self._report.records_kept += bool(kept)
 
         self._with_room(copy)

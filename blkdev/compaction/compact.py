@@ -14,14 +14,18 @@ Invariants
   any is dropped.
 - Damage is never spread or hidden: copies keep the value's checksum as it was, and a segment whose
   summary or a live record is unreadable stays as it is.
-- The write lock is held for one record's copy at a time, so writers wait milliseconds.
+- The write lock is held for copies of _TOGETHER_MAX_BYTES, or of one larger record, at a time: so
+  writers wait milliseconds.
 """
 
 from __future__ import annotations
 
 import time
+from array import array
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from blkdev import format as fmt
@@ -41,6 +45,10 @@ _VIEWS_WAIT_S = 1.0
 a busy machine a thread may be kept from ending its view for a hundred milliseconds.
 """
 _VIEWS_PAUSE_S = 0.001
+_LOOKED_UP_COUNT = 256
+_TOGETHER_MAX_BYTES = 32 << 10
+_TOGETHER_SHARE = 32
+"""Of a segment: what does not fit its rest goes to the next, and the rest is lost."""
 _CHECKPOINT_SHARE = 8
 """Bytes of freed segments for each byte of the checkpoint that freeing them in the background
 costs."""
@@ -61,6 +69,10 @@ class Emptied(NamedTuple):
 
     segment: Segment
     names: Counter[bytes]
+
+
+Living = tuple[int, Record]
+"""A record that may be alive, after its fingerprint."""
 
 
 class _DamagedError(Exception):
@@ -85,6 +97,7 @@ class Compactor:
         self._usable_bytes = volume.geometry.segment_size_bytes - 2 * fmt.PAGE_SIZE_BYTES
         groups = self._usable_bytes // log.staged_size_max_bytes + 2
         self._padding_bytes = groups * fmt.PAGE_SIZE_BYTES
+        self._together_bytes = min(_TOGETHER_MAX_BYTES, self._usable_bytes // _TOGETHER_SHARE)
 
     def compact(
         self, budget_bytes: int | None = None, *, background: bool = False
@@ -221,8 +234,7 @@ class Compactor:
         entries = read_summary(self._volume, victim.slot, footer) if footer is not None else None
         if entries is None:
             raise _DamagedError
-        pairs = iter(entries)
-        live = [entry for entry in zip(pairs, pairs, strict=True) if self._may_live(*entry)]
+        live = self._may_live(entries)
         records = [read_record(self._volume, location & ~fmt.OTHER_KIND) for _, location in live]
         names: Counter[bytes] = Counter()
         for record in records:
@@ -231,41 +243,69 @@ class Compactor:
             if record.header.kind in (fmt.KIND_NAME, fmt.KIND_NAME_REMOVAL):
                 names[record.key] += 1
         victim.copied = True
-        for (fingerprint, _), record in zip(live, records, strict=True):
-            assert record is not None
-            copied_bytes = self.copy(victim, fingerprint, record, names)
+        for some in self._together(zip([entry[0] for entry in live], records, strict=True)):
+            copied_bytes = self.copy(victim, some, names)
             report.copied_bytes += copied_bytes
             report.reclaimed_bytes -= copied_bytes
         return names
 
-    def _may_live(self, fingerprint: int, location: int) -> bool:
-        with self._log.state_lock:
-            other = bool(location & fmt.OTHER_KIND)
-            return other or self._catalog.index.has(fingerprint, location)
+    def _together(self, all_of_it: Iterable[tuple[int, Record | None]]) -> Iterator[list[Living]]:
+        """The records in lists, each of which is copied while writers wait."""
+        some: list[Living] = []
+        size_bytes = 0
+        for fingerprint, record in all_of_it:
+            assert record is not None
+            some.append((fingerprint, record))
+            size_bytes += fmt.location_size(record.location)
+            if size_bytes >= self._together_bytes:
+                yield some
+                some, size_bytes = [], 0
+        yield some
 
-    def copy(self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]) -> int:
-        """Append a copy of a record that is alive still, and point the catalog at it; its size."""
-        header, key, value, location = record
-        kind, checksum = header.kind, header.value_checksum
-        log, catalog = self._log, self._catalog
+    def _may_live(self, entries: array[int]) -> list[tuple[int, int]]:
+        """Of a summary's (fingerprint, location) pairs, those of blocks that are alive and of
+        records that are no blocks. A few at a time, so that no reader waits for long.
+        """
+        has = self._catalog.index.has
+        pairs = iter(entries)
+        entry = zip(pairs, pairs, strict=True)
+        found: list[tuple[int, int]] = []
+        while some := list(islice(entry, _LOOKED_UP_COUNT)):
+            with self._log.state_lock:
+                found += [pair for pair in some if pair[1] & fmt.OTHER_KIND or has(*pair)]
+        return found
+
+    def copy(self, victim: Segment, some: Sequence[Living], names: Counter[bytes]) -> int:
+        """Append copies of those records that are alive still, and point the catalog at them;
+        their size.
+        """
         # Deletes need the write lock, so what is alive now stays so until it is moved.
-        with log.write_lock:
-            if kind == fmt.KIND_TOMBSTONES:
-                value = self._needed_tombstones(victim, value)
-                checksum = crc32(value)
-                alive = bool(value)
-            elif kind == fmt.KIND_BLOCK:
-                alive = catalog.index.has(fingerprint, location)
-            else:
-                alive = catalog.is_current(kind, key, header.sequence, location)
-            # A name's removal is needed while some other segment has a record of the name.
-            if alive and kind == fmt.KIND_NAME_REMOVAL:
-                alive = catalog.names[key].copies > names[key]
-            if not alive:
-                return 0
-            draft = Draft(kind, key, value, checksum, fingerprint, header.sequence, location)
-            log.append((draft,), COMPACTION)
-        return fmt.record_size(len(key), len(value))
+        with self._log.write_lock:
+            drafts = [draft for one in some if (draft := self._copy_of(victim, *one, names))]
+            if drafts:
+                self._log.append(drafts, COMPACTION)
+        return sum([fmt.record_size(len(draft.key), len(draft.value)) for draft in drafts])
+
+    def _copy_of(
+        self, victim: Segment, fingerprint: int, record: Record, names: Counter[bytes]
+    ) -> Draft | None:
+        """None for a record that is dead by now."""
+        header, key, value, location = record
+        kind, checksum, catalog = header.kind, header.value_checksum, self._catalog
+        if kind == fmt.KIND_BLOCK:
+            alive = catalog.index.has(fingerprint, location)
+        elif kind == fmt.KIND_TOMBSTONES:
+            value = self._needed_tombstones(victim, value)
+            checksum = crc32(value)
+            alive = bool(value)
+        else:
+            alive = catalog.is_current(kind, key, header.sequence, location)
+        # A name's removal is needed while some other segment has a record of the name.
+        if alive and kind == fmt.KIND_NAME_REMOVAL:
+            alive = catalog.names[key].copies > names[key]
+        if not alive:
+            return None
+        return Draft(kind, key, value, checksum, fingerprint, header.sequence, location)
 
     def _needed_tombstones(self, victim: Segment, value: bytes) -> bytes:
         in_use = self._catalog.by_sequence

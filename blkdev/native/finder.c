@@ -124,21 +124,21 @@ PyObject *finder_value(Finder *self, PyObject *key)
 }
 
 /* 1: there, with its header and key in `head`. 0: not there. -1: ask Python. */
-static int read_head(Finder *self, PyObject *key, uint8_t *head, int damaged_too)
+static int read_head(Finder *self, PyObject *key, Slot *entry, uint8_t *head, int damaged_too)
 {
-    Slot entry;
-    int found = locate(self, key, &entry, damaged_too);
+    int found = locate(self, key, entry, damaged_too);
     if (found != 1)
         return found;
     struct iovec part = {head, HEAD_SIZE + PyBytes_GET_SIZE(key)};
-    int is_it = read_parts(self, entry.location, 0, &part, 1) && confirms(self, head, key);
-    return is_it && still_there(self, entry) ? 1 : -1;
+    int is_it = read_parts(self, entry->location, 0, &part, 1) && confirms(self, head, key);
+    return is_it && still_there(self, *entry) ? 1 : -1;
 }
 
 static PyObject *finder_size(Finder *self, PyObject *key)
 {
+    Slot entry;
     uint8_t head[HEAD_SIZE + KEY_MAX];
-    int found = read_head(self, key, head, 1);
+    int found = read_head(self, key, &entry, head, 1);
     if (found == 0)
         Py_RETURN_NONE;
     return found < 0 ? SLOW : PyLong_FromUnsignedLong(load_u32(head + 8));
@@ -146,9 +146,30 @@ static PyObject *finder_size(Finder *self, PyObject *key)
 
 static PyObject *finder_has(Finder *self, PyObject *key)
 {
+    Slot entry;
     uint8_t head[HEAD_SIZE + KEY_MAX];
-    int found = read_head(self, key, head, 0);
+    int found = read_head(self, key, &entry, head, 0);
     return found < 0 ? SLOW : PyBool_FromLong(found);
+}
+
+/* Where the key's record is, if its sequence is not above a limit: what a deletion has to know. */
+static PyObject *finder_location(Finder *self, PyObject *const *args, Py_ssize_t given)
+{
+    Slot entry;
+    uint8_t head[HEAD_SIZE + KEY_MAX];
+    if (given != 2) {
+        PyErr_SetString(PyExc_TypeError, "key and limit are wanted");
+        return NULL;
+    }
+    uint64_t limit = PyLong_AsUnsignedLongLong(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    int found = read_head(self, args[0], &entry, head, 1);
+    if (found < 0)
+        return SLOW;
+    if (found == 0 || load_u64(head + 16) > limit)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(entry.location);
 }
 
 /* Two reads: one that confirms the key, one of exactly what is wanted. Not checked against a sum. */
@@ -245,6 +266,8 @@ static PyMethodDef finder_methods[] = {
     {"value", (PyCFunction)finder_value, METH_O, "The value, None, or NotImplemented."},
     {"size", (PyCFunction)finder_size, METH_O, "The value's size, None, or NotImplemented."},
     {"has", (PyCFunction)finder_has, METH_O, "Whether it is there, or NotImplemented."},
+    {"location", (PyCFunction)(void (*)(void))finder_location, METH_FASTCALL,
+     "Where its record is, None, or NotImplemented."},
     {"view", (PyCFunction)finder_view, METH_O, "A context manager around the value."},
     {"part", (PyCFunction)(void (*)(void))finder_part, METH_FASTCALL, "Part of the value, likewise."},
     {"close", (PyCFunction)finder_close, METH_NOARGS, "Answer NotImplemented from now on."},

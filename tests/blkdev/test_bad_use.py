@@ -59,11 +59,12 @@ def compacted_with(monkeypatch, interfere) -> tuple[Store, FaultyDevice, int]:
     store.commit()
     copy, met = Compactor.copy, []
 
-    def copy_later(self, victim, fingerprint, record, names):
-        if record.key in dict(ITEMS):
-            met.append(record.key)
-            interfere(store, record.key, record.value)
-        return copy(self, victim, fingerprint, record, names)
+    def copy_later(self, victim, some, names):
+        for _, record in some:
+            if record.key in dict(ITEMS):
+                met.append(record.key)
+                interfere(store, record.key, record.value)
+        return copy(self, victim, some, names)
 
     monkeypatch.setattr(Compactor, "copy", copy_later)
     assert store.compact().segments_freed

@@ -68,6 +68,46 @@ def flip(store: Store, key: bytes, at: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
+# --------------------------------------------------------------------------------- deletions
+
+
+@pytest.mark.parametrize("at", [0, 5, 16, 24], ids=["checksum", "transform", "sequence", "key"])
+def test_deletion_of_a_key_whose_header_is_damaged_lets_a_good_copy_be_put(store, at):
+    items = blocks(0, 20, 500)
+    put(store, items)
+    store.commit()
+    key, value = items[7]
+    flip(store, key, at)
+    assert store.delete_many([key], before=store.position()) == 0
+    assert store.delete_many([key, items[8][0]]) == 2
+    assert not store.has(key)
+    put(store, [(key, value)])
+    store.commit()
+    assert contents(store) == {**dict(items[:8]), **dict(items[9:])}
+
+
+@pytest.mark.needs_helper
+def test_the_helper_gives_the_place_of_what_may_be_deleted_and_nothing_else(store):
+    items = blocks(0, 3, 500)
+    put(store, items[:2])
+    store.commit()
+    position = store.position()
+    find = store._reader._finder.location
+    for key, _ in items[:2]:
+        place = store._reader.find(key).location
+        assert (find(key, position), find(key, (1 << 64) - 1)) == (place, place)
+    assert find(items[1][0], position - 1) is None
+    assert find(items[2][0], position) is None
+    put(store, items[2:])
+    assert find(items[2][0], position) is NotImplemented
+    for wrong in [(), (items[0][0],), (items[0][0], 1, 2), (items[0][0], "1")]:
+        with pytest.raises(TypeError):
+            find(*wrong)
+    for limit in (-1, 1 << 64):
+        with pytest.raises(OverflowError):
+            find(items[0][0], limit)
+
+
 # ------------------------------------------------------------------------------------ views
 
 

@@ -204,11 +204,14 @@ def test_key_named_twice_in_one_delete_counts_once(store):
     assert_sound(store)
 
 
-def test_delete_before_a_position_spares_what_was_put_later(store):
+@pytest.mark.parametrize("is_on_device", [False, True])
+def test_delete_before_a_position_spares_what_was_put_later(store, is_on_device):
     early, late = blocks(0, 5), blocks(5, 5)
     put(store, early)
     position = store.position()
     put(store, late)
+    if is_on_device:
+        store.commit()
     keys = [key for key, _ in early + late]
     assert store.delete_many(keys, before=position) == 5
     assert set(store.keys()) == {key for key, _ in late}
