@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -32,6 +33,9 @@ _OTHER = 1 << 60
 """Numbers from here on are those of records that no `grow` puts."""
 
 OPERATIONS = ("get", "has, hit", "has, miss", "put, durable in batches of 128")
+LIMIT = "limit: read of 64 B"
+"""By the system, at random in as many bytes as the store has used: its caches, those of the
+processor among them, serve few bytes sooner than many."""
 
 
 def item(number: int) -> tuple[bytes, bytes]:
@@ -62,6 +66,7 @@ def look(path: Path, count: int) -> dict[str, Any]:
     }
     micros = {name: [_micros(step) for _ in range(ROUNDS)] for name, step in steps.items()}
     stats = store.stats()
+    micros[LIMIT] = _reads(path, stats.used_bytes, rng)
     memory = resident_bytes() - empty
     numbers = iter(range(2 * _OTHER, 2 * _OTHER + ROUNDS * _PUTS[0] * _PUTS[1]))
     micros[OPERATIONS[3]] = [_puts(store, numbers) for _ in range(ROUNDS)]
@@ -98,6 +103,16 @@ def _puts(store: Store, numbers: Any) -> float:
         store.commit()
         spent += time.perf_counter() - started
     return spent / (batches * count) * 1e6
+
+
+def _reads(path: Path, used_bytes: int, rng: random.Random) -> list[float]:
+    places = [rng.randrange(used_bytes) & -64 for _ in range(_LOOKS)]
+    with path.open("rb", buffering=0) as file:
+        descriptor = file.fileno()
+        return [
+            _micros(lambda: len([os.pread(descriptor, 64, place) for place in places]))
+            for _ in range(ROUNDS)
+        ]
 
 
 def _micros(step: Callable[[], int]) -> float:

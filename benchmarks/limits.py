@@ -127,6 +127,7 @@ class Disk:
         self._size_bytes = size_bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._chunk = os.urandom(CHUNK_SIZE_BYTES)
+        self._next_offset = 0
         # Written once before anything is measured, so that a file has its space.
         self.sequential_write()()
 
@@ -188,6 +189,23 @@ class Disk:
                 os.pwrite(self._descriptor, page, number * 4096)
                 os.fdatasync(self._descriptor)
             return count
+
+        return run
+
+    def flushed_batches(self, batch_bytes: int, batches: int) -> Callable[[], float]:
+        """MB written in batches, each flushed: what a durable batch costs at least, whoever writes
+        it. One after the other over the disk, as a log does it.
+        """
+        batch = os.urandom(batch_bytes)
+
+        def run() -> float:
+            for _ in range(batches):
+                if self._next_offset + batch_bytes > self._size_bytes:
+                    self._next_offset = 0
+                os.pwrite(self._descriptor, batch, self._next_offset)
+                os.fdatasync(self._descriptor)
+                self._next_offset += (batch_bytes + 4095) & -4096
+            return batches * batch_bytes / 1e6
 
         return run
 

@@ -27,7 +27,10 @@ INTRODUCTION = (
 
 GOALS_NOTE = (
     "Each is a ratio of two figures of one run, or what a device counted; those that name a time "
-    "or a size are in its unit."
+    "or a size are in its unit. `the limit's own` is what a program reaches in that run which only "
+    "hashes, writes, flushes or reads, as every store has to, and costs nothing itself: where that "
+    "misses the goal, no store reaches it on this machine. What else is missed, and why: "
+    "[decision 25](decisions/0025-goals-that-are-missed.md)."
 )
 
 TITLES = {

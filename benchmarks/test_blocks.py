@@ -80,6 +80,9 @@ def test_put(benchmark, field, results, disk, workload):
         workload.size_bytes, workload.total_bytes
     )
     contestants["limit: disk write"] = disk.sequential_write
+    contestants["limit: batch + flush"] = lambda: disk.flushed_batches(
+        workload.batch_count * workload.size_bytes, workload.batches
+    )
     before = field.settled()
     used = {name: field.used_bytes(name) for name in field.devices}
     pieces: dict[str, list[float]] = {}

@@ -18,7 +18,7 @@ def test_growth(bench_folder, results):
         before = count
         seen = growth.ask("look", path, count)
         column = f"{count:,} blocks"
-        for name in growth.OPERATIONS:
+        for name in (*growth.OPERATIONS, growth.LIMIT):
             results.add(name, column, "µs", seen["us"][name])
         results.add("open, closed in order", column, "ms", seen["open_ms"])
         results.add("index", column, "B per block", [seen["index_bytes"] / count])

@@ -49,7 +49,7 @@ static int grow(Index *index, Shard *shard)
     Py_ssize_t homes = shard->homes;
     Slot *slots = NULL;
     for (int tries = 0; slots == NULL; tries++) {
-        homes = homes * 6 / 5 + 2;
+        homes = homes * 8 / 7 + 1;
         slots = filled(shard, homes);
         if (slots == NULL && tries == 16) {
             PyErr_NoMemory();

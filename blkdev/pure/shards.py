@@ -9,7 +9,8 @@ checkpoint.
 
 Invariants
 - Empty slots hold (NO_FINGERPRINT, 0), so `< fingerprint` is the only test while probing.
-- At most LOAD_MAX of a shard is used and growth is by a fifth: 20 to 24 bytes per key.
+- At most LOAD_MAX of a shard is used and growth is by a seventh: 20 to 24 bytes per key, once there
+  are a few for each shard.
 - Fingerprints may collide; whoever looks up confirms with the key in the record's header.
 - A shard that is put off has its size and no slots: an empty array. `fetch` loads it as soon as
   anything is asked of it.
@@ -210,7 +211,7 @@ class Shards:
     def _grow(self, shard: int) -> None:
         filled, homes = None, self._homes[shard]
         while filled is None:
-            homes = homes * 6 // 5 + 2
+            homes = homes * 8 // 7 + 1
             filled = self._filled(homes, self._tables[shard])
         self.size_bytes += (len(filled) - len(self._tables[shard])) * filled.itemsize
         self._homes[shard], self._tables[shard] = homes, filled

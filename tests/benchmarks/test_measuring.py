@@ -95,6 +95,7 @@ def test_limits_of_the_disk_count_what_they_did(tmp_path):
     disk = limits.Disk(tmp_path / "limit.bin", 8 << 20)
     assert disk.sequential_write()() == pytest.approx(8.39, rel=0.01)
     assert disk.flushed_pages(3)() == 3
+    assert disk.flushed_batches(3 << 20, 5)() == 5 * (3 << 20) / 1e6, "more than the disk holds"
     assert disk.hash_and_write(64 << 10, 4, 40)() == pytest.approx(10.49, rel=0.01)
     assert disk.random_reads(4096, 10)() == 10
     assert disk.random_reads(1 << 20, 100)() == 7, "no place is read twice"
