@@ -85,6 +85,7 @@ def add_round(importer: Importer, make: Callable[[Path], float], path: Path):
         ("add 1 GiB", huge_file, "MB/s", HASHED_FILE_SIZE_BYTES),
         ("add 5,000 x 4 KiB", small_files, "/s", LARGE_FILE_SIZE_BYTES),
     ],
+    ids=["large", "huge", "small"],
 )
 def test_add(
     benchmark,

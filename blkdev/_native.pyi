@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from _typeshed import ReadableBuffer
 
 from blkdev.format import BytesLike
+from blkdev.reader import Compared, MakeView
 
 def crc32(data: ReadableBuffer, value: int = 0, /) -> int: ...
 def fingerprint_of(key: bytes, salt: int, /) -> int: ...
@@ -122,6 +123,11 @@ class Finder:
 
     def view(self, key: bytes, /) -> AbstractContextManager[memoryview]:
         """As `reader.View`."""
+
+    def checked_view(
+        self, name: bytes, key: bytes, compared: Compared, make_slow: MakeView, /
+    ) -> AbstractContextManager[memoryview]:
+        """As `Reader.checked_view`."""
 
     def part(self, key: bytes, start: int, length: int, /) -> bytes | None:
         """Part of the value, otherwise as `value`."""

@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from blkdev import format as fmt
 from blkdev.catalog import Catalog
@@ -48,6 +48,28 @@ else:
         Finder = None
 
 
+class Compared(Protocol):
+    """Keys whose values were compared with them. `turn` is called when `recent` has more than
+    `recent_max`, from any thread.
+    """
+
+    recent: set[bytes]
+    recent_max: int
+
+    def turn(self) -> None: ...
+
+
+MakeView = Callable[[bytes], AbstractContextManager[memoryview]]
+CheckedView = Callable[[bytes, bytes, Compared, MakeView], AbstractContextManager[memoryview]]
+
+
+def _python_looks(
+    name: bytes, _key: bytes, _compared: Compared, make_slow: MakeView
+) -> AbstractContextManager[memoryview]:
+    """Where there is no helper, there is nothing quicker than what Python makes."""
+    return make_slow(name)
+
+
 class Found(NamedTuple):
     """A live record."""
 
@@ -71,6 +93,15 @@ class Reader:
     def refresh(self) -> None:
         """The geometry has changed. What both have lies where it did, for reads under way."""
         self._finder = self._new_finder()
+        self.checked_view: CheckedView = (
+            _python_looks if self._finder is None else self._finder.checked_view
+        )
+        """As `view`, for a value whose key may be its sha2-256 multihash. Called with a name, the
+        key, what was `Compared` and `make_slow`. It is shown when the key is one of those that
+        were compared, or is found to be the value's hash and becomes one. Whatever else there is
+        to know, be it that there is no such key, `make_slow(name)` has to find out: its view is
+        what is shown then. At the end the memoryview is released.
+        """
 
     def find(self, key: bytes) -> Found | None:
         """The key's record. Raises BlockDamaged."""

@@ -69,14 +69,15 @@ class Store:
         self._volume, self._catalog = volume, catalog
         self._log = Log(volume, catalog, recovered.tail, block.epoch)
         self._reader = Reader(volume, catalog, self._log, verify=verify_reads)
+        self.reader = self._reader
         value_max = volume.geometry.value_size_max_bytes
         self._ledger = Ledger(catalog, self._log, self._reader, self._with_room, value_max)
         replayed = recovered.report.bytes_replayed
         self._checkpointer = Checkpointer(
             volume, catalog, self._log, block, recovered.checkpoint_slots, replayed
         )
-        parts = (volume, catalog, self._log, self._checkpointer)
-        self._compactor = Compactor(*parts)
+        self._parts = (volume, catalog, self._log, self._checkpointer)
+        self._compactor = Compactor(*self._parts)
         self._maintenance_lock = threading.Lock()
         self._closed = False
         process.watch(self)
@@ -419,8 +420,7 @@ class Store:
         Raises SizeTooSmall, DeviceTooSmall, StoreBusy, SegmentDamaged, StoreReadOnly; the store
         then is as large as before.
         """
-        parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
-        resizer = Resizer(*parts, self._reader, self._maintenance_lock)
+        resizer = Resizer(*self._parts, self._compactor, self._reader, self._maintenance_lock)
         return resizer.resize(size_bytes, wait_s, lambda: self._check_open(writing=True), progress)
 
     def write_out(self) -> None:
@@ -451,8 +451,7 @@ class Store:
         may go on. Raises StoreReadOnly."""
         self._check_open(writing=True)
         with self._maintenance_lock, self._log.write_lock:
-            parts = (self._volume, self._catalog, self._log, self._checkpointer, self._compactor)
-            return Repairer(*parts, progress).run()
+            return Repairer(*self._parts, self._compactor, progress).run()
 
     def scrub(
         self,
@@ -465,8 +464,7 @@ class Store:
         on where the last one was ended. Raises StoreReadOnly, and what `progress` raises.
         """
         self._check_open(writing=True)
-        parts = (self._volume, self._catalog, self._log, self._checkpointer)
-        scrubber = Scrubber(*parts, self._maintenance_lock, self._check_open)
+        scrubber = Scrubber(*self._parts, self._maintenance_lock, self._check_open)
         return scrubber.run(Pacer(rate_bytes_s), restart=restart, progress=progress)
 
     def spare_range(self) -> tuple[int, int]:

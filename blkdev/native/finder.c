@@ -269,6 +269,8 @@ static PyMethodDef finder_methods[] = {
     {"location", (PyCFunction)(void (*)(void))finder_location, METH_FASTCALL,
      "Where its record is, None, or NotImplemented."},
     {"view", (PyCFunction)finder_view, METH_O, "A context manager around the value."},
+    {"checked_view", (PyCFunction)(void (*)(void))finder_checked_view, METH_FASTCALL,
+     "The same, compared with its key."},
     {"part", (PyCFunction)(void (*)(void))finder_part, METH_FASTCALL, "Part of the value, likewise."},
     {"close", (PyCFunction)finder_close, METH_NOARGS, "Answer NotImplemented from now on."},
     {NULL},

@@ -9,7 +9,7 @@
  *   enter    new blocks of the log into the index, many per call
  *   verify   the checksums of a whole group at once
  *   Finder   from a key to its value or size with one read, when nothing is out of the ordinary
- *   View     from a key to its value without a copy, likewise
+ *   View     from a key to its value without a copy, likewise; compared with its hash, if wanted
  *
  * Invariants
  * - Nothing is decided here that Python does not decide the same way. Whatever is not the plain case
@@ -156,6 +156,7 @@ PyObject *finder_value(Finder *finder, PyObject *key);
 extern PyTypeObject ViewType;
 int prepare_view(void);
 PyObject *finder_view(Finder *finder, PyObject *key);
+PyObject *finder_checked_view(Finder *finder, PyObject *const *args, Py_ssize_t given);
 
 static inline uint64_t load_u64(const uint8_t *at)
 {

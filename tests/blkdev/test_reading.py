@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import hashlib
 import os
 import random
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import PickleBuffer
 
 import pytest
 
@@ -106,6 +108,207 @@ def test_the_helper_gives_the_place_of_what_may_be_deleted_and_nothing_else(stor
     for limit in (-1, 1 << 64):
         with pytest.raises(OverflowError):
             find(items[0][0], limit)
+
+
+# ---------------------------------------------------------------------------- checked views
+
+
+class Known:
+    """Keys that were compared; counts how often they had to turn."""
+
+    def __init__(self, *keys: bytes, recent_max: int = 100) -> None:
+        self.recent = set(keys)
+        self.recent_max = recent_max
+        self.turns = 0
+
+    def turn(self) -> None:
+        self.turns += 1
+
+
+class Slow:
+    """What Python would look into: notes that it was asked, and how it ended."""
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+        self.ends: list[type[BaseException] | None] = []
+
+    @contextlib.contextmanager
+    def __call__(self, name: bytes) -> Iterator[memoryview]:
+        self.names.append(name)
+        try:
+            yield memoryview(b"slow")
+        except BaseException as error:
+            self.ends.append(type(error))
+            raise
+        self.ends.append(None)
+
+
+def hashed(number: int, size: int) -> tuple[bytes, bytes]:
+    """A value under its sha2-256 multihash."""
+    value = random.Random(number).randbytes(size)
+    return b"\x12\x20" + hashlib.sha256(value).digest(), value
+
+
+@pytest.mark.needs_helper
+@pytest.mark.parametrize("size", SIZES)
+def test_checked_view_shows_what_hashes_to_its_key_and_notes_the_key(store, size):
+    """Copied, mapped, known to be mapped."""
+    items = [hashed(number, size) for number in range(3 if size else 1)]
+    put(store, items)
+    store.commit()
+    known, slow = Known(), Slow()
+    for _ in range(3):
+        for key, value in items:
+            with store.reader.checked_view(b"name", key, known, slow) as view:
+                assert view == value
+                assert view.readonly
+    assert known.recent == {key for key, _ in items}
+    assert slow.names == []
+    assert pin_count(store) == 0
+
+
+@pytest.mark.needs_helper
+def test_checked_view_of_what_the_helper_cannot_judge_is_pythons(store):
+    wrong = b"\x12\x20" + bytes(32), b"not the bytes of this hash" * 400
+    other = b"\x1e\x20" + bytes(32), b"another function"
+    short = b"\x12\x14" + hashlib.sha256(b"short").digest()[:20], b"short"
+    staged = hashed(1, 5000)
+    put(store, [wrong, other, short])
+    store.commit()
+    put(store, [staged])
+    known, slow = Known(), Slow()
+    keys = [wrong[0], other[0], short[0], staged[0], b"\x12\x20" + bytes(31) + b"1", b"\0"]
+    for number, key in enumerate(keys):
+        for _ in range(2):
+            with store.reader.checked_view(b"%d" % number, key, known, slow) as view:
+                assert view == b"slow"
+    assert slow.names == [b"%d" % number for number in range(len(keys)) for _ in range(2)]
+    assert slow.ends == [None] * len(slow.names)
+    assert known.recent == set()
+    assert pin_count(store) == 0
+
+
+@pytest.mark.needs_helper
+@pytest.mark.parametrize("size", [300, 4096, 250_000])
+def test_rotten_value_is_not_shown_unless_its_key_was_compared_before(store, size):
+    key, value = hashed(1, size)
+    put(store, [(key, value)])
+    store.commit()
+    flip(store, key, 24 + len(key) + 7)
+    known, slow = Known(), Slow()
+    with store.reader.checked_view(b"name", key, known, slow) as view:
+        assert view == b"slow"
+    assert known.recent == set()
+    with store.reader.checked_view(b"name", key, Known(key), slow) as view:
+        assert len(view) == size
+    assert slow.names == [b"name"]
+
+
+@pytest.mark.needs_helper
+def test_checked_views_turn_when_more_keys_were_compared_than_are_kept(store):
+    items = [hashed(number, 500) for number in range(5)]
+    put(store, items)
+    store.commit()
+    known, slow = Known(recent_max=3), Slow()
+    for key, _ in items:
+        with store.reader.checked_view(b"name", key, known, slow):
+            assert known.turns == max(0, len(known.recent) - 3)
+    assert known.turns == 2
+
+
+@pytest.mark.needs_helper
+@pytest.mark.parametrize("size", [300, 200_000])
+def test_checked_view_is_released_at_its_end_whoever_keeps_it(store, size):
+    key, value = hashed(1, size)
+    put(store, [(key, value)])
+    store.commit()
+    known, slow = Known(), Slow()
+    for _ in range(3):
+        with store.reader.checked_view(b"name", key, known, slow) as view:
+            assert view == value
+        with pytest.raises(ValueError, match="released"):
+            view[0]
+    checked = store.reader.checked_view(b"name", key, known, slow)
+    held = PickleBuffer(checked.__enter__())
+    with pytest.raises(BufferError):
+        checked.__exit__(None, None, None)
+    assert pin_count(store) == 0
+    held.release()
+
+
+@pytest.mark.needs_helper
+def test_checked_view_that_nobody_ends_lets_go_with_the_last_who_knows_it(store):
+    key, value = hashed(1, 200_000)
+    put(store, [(key, value)])
+    store.commit()
+    known, slow = Known(), Slow()
+    weak = weakref.ref(known)
+    view = store.reader.checked_view(b"name", key, known, slow).__enter__()
+    del known
+    assert pin_count(store) == 1
+    assert view == value
+    del view
+    gc.collect()
+    assert weak() is None
+    assert pin_count(store) == 0
+
+
+@pytest.mark.needs_helper
+def test_what_ends_a_checked_view_that_python_made_is_told_to_it(store):
+    slow = Slow()
+    with pytest.raises(KeyError), store.reader.checked_view(b"name", b"absent", Known(), slow):
+        raise KeyError
+    assert slow.ends == [KeyError]
+
+
+@pytest.mark.needs_helper
+def test_what_makes_no_view_is_raised_and_what_says_nothing_of_use_is_left_to_python(store):
+    key, value = hashed(1, 500)
+    put(store, [(key, value)])
+    store.commit()
+    slow = Slow()
+    for known in (object(), Known()):
+        if isinstance(known, Known):
+            known.recent_max = "many"  # type: ignore[assignment]  # what is tested
+        with store.reader.checked_view(b"name", key, known, slow) as view:
+            assert view == b"slow"
+    with pytest.raises(ZeroDivisionError):
+        store.reader.checked_view(b"name", b"absent", Known(), lambda _name: 1 / 0).__enter__()
+    with pytest.raises(TypeError):
+        store._reader._finder.checked_view(key)
+    assert pin_count(store) == 0
+
+
+@pytest.mark.needs_helper
+def test_checked_views_of_many_threads_stay_true_while_all_is_replaced(store):
+    items = [hashed(number, size) for number, size in enumerate(SIZES[1:] * 3)]
+    put(store, items)
+    store.commit()
+    known, slow = Known(recent_max=4), Slow()
+    ended = threading.Event()
+    wrong: list[bytes] = []
+
+    def look(seed: int) -> None:
+        rng = random.Random(seed)
+        while not ended.is_set():
+            key, value = rng.choice(items)
+            with store.reader.checked_view(key, key, known, slow) as view:
+                if view not in (value, b"slow"):
+                    wrong.append(key)
+            known.recent.discard(key)
+
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        store.delete_many(key for key, _ in items)
+        put(store, items)
+        store.compact()
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert pin_count(store) == 0
 
 
 # ------------------------------------------------------------------------------------ views

@@ -64,3 +64,33 @@ def test_cleared_set_trusts_nothing():
     verified.check(block.cid, block.cid[2:], block.data)
     verified.clear()
     assert not verified.is_known(block.cid[2:])
+
+
+def test_what_is_asked_for_between_two_turns_stays_known():
+    verified = Verified(count_max=8)
+    first, *others = blocks_of(40)
+    verified.check(first.cid, first.cid[2:], first.data)
+    for block in others:
+        verified.check(block.cid, block.cid[2:], block.data)
+        assert verified.is_known(first.cid[2:])
+    assert len(verified) <= 10
+
+
+def test_forgotten_block_is_unknown_in_both_generations():
+    verified = Verified(count_max=8)
+    some = blocks_of(8)
+    for block in some:
+        verified.check(block.cid, block.cid[2:], block.data)
+    for block in some:
+        verified.forget(block.cid[2:])
+        assert not verified.is_known(block.cid[2:])
+    assert len(verified) == 0
+
+
+def test_views_of_the_engine_add_to_the_set_and_turn_it():
+    verified = Verified(count_max=8)
+    verified.recent |= {bytes([number]) for number in range(5)}
+    verified.turn()
+    assert verified.recent == set()
+    assert verified.is_known(b"\0")
+    assert verified.recent == {b"\0"}
