@@ -110,13 +110,14 @@ class Layout:
         self.fields = [
             Field(sum(sizes[:at]), sizes[at], code, name) for at, (code, name) in enumerate(pairs)
         ]
+        self._zero = self.unpack(bytes(self.size_bytes))
 
     def pack(self, row: Row) -> bytes:
         return self.struct.pack(*row)
 
     def zero(self) -> Row:
         """A row of zeros, to be filled in with _replace."""
-        return self.unpack(bytes(self.size_bytes))
+        return self._zero
 
     def unpack(self, buffer: BytesLike, offset: int = 0) -> Row:
         """Raises struct.error when the buffer is too short."""
@@ -135,10 +136,9 @@ class CheckedLayout(Layout):
 
     def seal(self, row: Row, seed: int = 0) -> bytes:
         """The row's bytes with magic and checksum filled in, whatever the row holds there."""
-        packed = bytearray(self.pack(row))
-        packed[self._magic_at : self._magic_at + len(self._magic)] = self._magic
-        packed[self._checksum_at : self._checksum_at + 4] = self._sum(packed, seed)
-        return bytes(packed)
+        packed = self.pack(row._replace(magic=self._magic))
+        checksum = self._sum(packed, seed)
+        return b"".join((packed[: self._checksum_at], checksum, packed[self._checksum_at + 4 :]))
 
     def open(self, buffer: BytesLike, offset: int = 0, seed: int = 0) -> Row | None:
         """The row at `offset`, or None when it is cut short, not ours, or damaged."""
