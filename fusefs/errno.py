@@ -43,6 +43,9 @@ _TABLE: dict[type[BaseException], int] = {
     adapter.NoSuchAttribute: errno.ENODATA,
     adapter.CrossesTrees: errno.EXDEV,
     adapter.InvalidRequest: errno.EINVAL,
+    adapter.DoesNotFit: errno.ERANGE,
+    adapter.NotBegun: errno.EAGAIN,
+    adapter.MalformedRequest: errno.EIO,
     adapter.BadHandle: errno.EBADF,
     adapter.StaleInode: errno.ESTALE,
     # Roots and snapshots, met through the virtual directories.

@@ -17,6 +17,9 @@
     │       ├── NoSuchAttribute        ENODATA no such virtual attribute here
     │       ├── CrossesTrees           EXDEV  a rename or a link from one root to another
     │       ├── InvalidRequest         EINVAL flags that contradict each other
+    │       ├── DoesNotFit             ERANGE a value, where the caller has less room for it
+    │       ├── NotBegun               EAGAIN an interrupt of what nobody works on: ask again
+    │       ├── MalformedRequest       EIO    a message that is none of the kernel's protocol
     │       ├── BadHandle              EBADF  a handle that is not open, or not open for this
     │       └── StaleInode             ESTALE the snapshot or root behind it is gone
     └── MachineError                 your machine: something must be installed or allowed
@@ -133,6 +136,18 @@ class CrossesTrees(OperationError):
 
 class InvalidRequest(OperationError):
     """Arguments that contradict each other."""
+
+
+class DoesNotFit(OperationError):
+    """An attribute is larger than the buffer that it was asked for with."""
+
+
+class NotBegun(OperationError):
+    """The request that is to be interrupted has not been read, or was just answered."""
+
+
+class MalformedRequest(OperationError):
+    """A message of the kernel that is cut short, or lies about its length."""
 
 
 class BadHandle(OperationError):

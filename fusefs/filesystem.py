@@ -216,11 +216,16 @@ class FileSystem:
         handle = self._handles.file(fh)
         return handle.branch.tree.read(handle.ino, offset, length)
 
-    def write(self, fh: int, offset: int, data: BytesLike) -> int:
-        """Bytes written, always all of them."""
+    def write(
+        self, fh: int, offset: int, data: BytesLike, *, clear_privileges: bool | None = None
+    ) -> int:
+        """Bytes written, always all of them. Without `clear_privileges` set-user-ID stays where
+        root has opened the file."""
         handle = self._handles.file(fh)
         tree, ino = handle.branch.tree, handle.ino
-        if handle.may_keep_privileges:
+        if clear_privileges is None:
+            clear_privileges = not handle.may_keep_privileges
+        if not clear_privileges:
             written = tree.write(ino, offset, data, clear_privileges=False)
         else:
             had_privileges = tree.getattr(ino).mode & SET_ID_BITS
@@ -312,10 +317,11 @@ class FileSystem:
             return self._facts.value(branch, ino, name)
         return branch.tree.getxattr(ino, name)
 
-    def setxattr(self, inode: int, name: bytes, value: bytes) -> None:
+    def setxattr(self, inode: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        """`flags` as in setxattr(2)."""
         branch, ino = self._writable(inode)
         _refuse_fact(name)
-        branch.tree.setxattr(ino, name, value)
+        branch.tree.setxattr(ino, name, value, flags)
 
     def listxattr(self, inode: int) -> Sequence[bytes]:
         branch, ino = self._views.locate(inode)

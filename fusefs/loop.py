@@ -21,21 +21,18 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from queue import SimpleQueue
-from time import monotonic, perf_counter
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 import pyfuse3
 
+from fusefs.patience import Patience
+
 Work = Callable[[], None]
 
 DEADLINE_STEP_S = 0.1
 """How late a deadline may be noticed."""
-SPIN_S = 30e-6
-"""How long to go on asking before going to sleep. A busy program's next request comes sooner than
-that, and a processor that was put to sleep takes longer to come back."""
-SPIN_LUCK_MAX = 16
-SPIN_RETRY_WAITS = 64
 
 
 class ClosedResourceError(Exception):
@@ -158,8 +155,7 @@ class Loop:
         self._soon: deque[Work] = deque()
         self._calls: set[_Call] = set()
         self._next_expiry = 0.0
-        self._waits = 0
-        self._spin_luck = SPIN_LUCK_MAX
+        self._patience = Patience(self._poll)
 
     # ------------------------------------------------------------------------- running
 
@@ -215,7 +211,8 @@ class Loop:
             timeout_ms = 0
         elif self._calls:
             timeout_ms = DEADLINE_STEP_S * 1000
-        events = self._next_events(timeout_ms)
+        # Asking is not for a time when a call is in a thread, which needs the interpreter.
+        events = self._patience.events(timeout_ms, may_ask=not self._calls)
         self._sleeping = False
         for descriptor, _ in events:
             if descriptor == self._wake:
@@ -227,25 +224,6 @@ class Loop:
             self._soon.popleft()()
         if self._calls:
             self._expire()
-
-    def _next_events(self, timeout_ms: float | None) -> list[tuple[int, int]]:
-        """Ask for a moment, then sleep.
-
-        Asking in vain costs luck, and without luck it is only tried now and then: where the other
-        side needs this very processor, or is in no hurry, it would be a waste. Never while a call
-        is in a thread, which needs the interpreter.
-        """
-        events = self._poll.poll(0)
-        if events or timeout_ms == 0:
-            return events
-        self._waits += 1
-        if not self._calls and (self._spin_luck or not self._waits % SPIN_RETRY_WAITS):
-            until = perf_counter() + SPIN_S
-            while not events and perf_counter() < until:
-                events = self._poll.poll(0)
-            luck = self._spin_luck + (1 if events else -1)
-            self._spin_luck = min(max(luck, 0), SPIN_LUCK_MAX)
-        return events or self._poll.poll(timeout_ms)
 
     # ------------------------------------------------------------------------- waiting
 

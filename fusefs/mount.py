@@ -7,31 +7,26 @@
 Invariants:
 - However a mount ends (`unmount` here, umount(8), fusermount3 -u, an error), everything
   acknowledged is synced before `run` returns.
-- One mount at a time in one process, because pyfuse3 keeps its session in module globals.
 - The session outlives every notification that is on its way to the kernel.
 
-Locks: `_session_lock` is held for the life of a mount. `_notifying` guards a count and a flag and
-is never held during a call into the kernel, which may wait there for one of our own handlers.
+Locks: `_notifying` guards a count and a flag and is never held during a call into the kernel, which
+may wait there for one of our own handlers.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
-import pyfuse3
-
-from fusefs import loop, mountpoint
-from fusefs.errors import MountFailed, MountNotPermitted, NotMounted, SessionLimit, SyncTimedOut
+from fusefs import mountpoint
+from fusefs.errors import NotMounted, SyncTimedOut
 from fusefs.facts import PinState, no_pins
 from fusefs.filesystem import FileSystem
-from fusefs.loop import Loop
-from fusefs.options import MountOptions
-from fusefs.transport_pyfuse3 import WORKER_COUNT, Counters, Transport
+from fusefs.options import KERNEL, MountOptions
+from fusefs.transport import Counters, Session
 from mfs.roots import Roots
 
 log = logging.getLogger(__name__)
@@ -40,9 +35,16 @@ END_DEADLINE_S = 300.0
 """How long `unmount` waits for the last sync. Longer means a device in trouble."""
 NOTIFY_DEADLINE_S = 5.0
 
-_session_lock = threading.Lock()
-_session_at: list[str] = []
-"""Mount point of this process's session, for the message to whoever wants a second one."""
+
+def session_of(options: MountOptions, filesystem: FileSystem) -> Session:
+    """By the option `transport`. Each is imported by who uses it: one of them needs no libfuse."""
+    if options.transport == KERNEL:
+        from fusefs.transport_kernel import KernelSession
+
+        return KernelSession(filesystem)
+    from fusefs.session_pyfuse3 import Pyfuse3Session
+
+    return Pyfuse3Session(filesystem)
 
 
 class Mount:
@@ -64,8 +66,7 @@ class Mount:
         """Set when everything is synced and `run` is about to return."""
         self._filesystem = FileSystem(roots, self.options, pin_state=pin_state)
         self._filesystem.notifier = self
-        self._loop = Loop(WORKER_COUNT)
-        self._transport = Transport(self._filesystem, self._loop)
+        self._session = session_of(self.options, self._filesystem)
         self._notifying = threading.Condition()
         self._notification_count = 0
         self._serving = False
@@ -74,7 +75,7 @@ class Mount:
     @property
     def counters(self) -> Counters:
         """What went wrong since the mount."""
-        return self._transport.counters
+        return self._session.counters
 
     # ------------------------------------------------------------------ for other threads
 
@@ -101,7 +102,7 @@ class Mount:
         self.sync()
         if lazy:
             mountpoint.detach(self.point)
-            self._loop.call_soon(pyfuse3.terminate)
+            self._session.stop()
         else:
             mountpoint.unmount(self.point)
         if not self.ended.wait(END_DEADLINE_S):
@@ -113,11 +114,13 @@ class Mount:
 
     def entry(self, parent: int, name: bytes) -> None:
         """Make the kernel forget a name. A name it does not know is no error."""
-        self._notify(lambda: pyfuse3.invalidate_entry(parent, name))
+        self._notify(partial(self._session.invalidate_entry, parent, name))
 
     def inode(self, inode: int, *, attributes_only: bool) -> None:
         """Make the kernel forget an inode's attributes, or its content as well."""
-        self._notify(lambda: pyfuse3.invalidate_inode(inode, attributes_only))
+        self._notify(
+            partial(self._session.invalidate_inode, inode, attributes_only=attributes_only)
+        )
 
     def _notify(self, call: Callable[[], None]) -> None:
         with self._notifying:
@@ -142,22 +145,14 @@ class Mount:
         Raises the typed error of what is in the way before the mount, and after it the error of
         `ready` or of the last sync.
         """
-        if not _session_lock.acquire(blocking=False):
-            raise SessionLimit(_session_at[0] if _session_at else "another mount")
-        _session_at[:] = [self.point]
+        point = mountpoint.prepare(self.point, self.options)
+        self._session.mount(point, self.options)
+        self._serving = True
+        threading.Thread(target=self._announce, args=(ready,), name="mount-ready").start()
         try:
-            point = mountpoint.prepare(self.point, self.options)
-            _init(self._transport, point, self.options)
-            self._serving = True
-            threading.Thread(target=self._announce, args=(ready,), name="mount-ready").start()
-            try:
-                loop.install(self._loop)
-                self._loop.run(pyfuse3.main())
-            finally:
-                self._finish()
+            self._session.serve()
         finally:
-            _session_at.clear()
-            _session_lock.release()
+            self._finish()
         if self._failure is not None:
             raise self._failure
 
@@ -169,7 +164,7 @@ class Mount:
         except Exception as error:  # noqa: BLE001  # the edge: `run` raises it again
             self._failure = error
             mountpoint.detach(self.point)
-            self._loop.call_soon(pyfuse3.terminate)
+            self._session.stop()
 
     def _finish(self) -> None:
         """The loop has ended: save everything, then let go of the kernel."""
@@ -183,59 +178,8 @@ class Mount:
             quiet = self._notifying.wait_for(
                 lambda: not self._notification_count, NOTIFY_DEADLINE_S
             )
-        if quiet:
-            pyfuse3.close(unmount=True)
-        else:
+        if not quiet:
             log.error("%s: a notification hangs in the kernel; unmounting lazily", self.point)
             mountpoint.detach(self.point)
+        self._session.close(unmount=quiet)
         self.ended.set()
-
-
-def kernel_options(options: MountOptions) -> set[str]:
-    """What libfuse is told; the rest of the options is done in this layer."""
-    label = f"{mountpoint.SUBTYPE}:{options.describe()}"
-    ascii_label = label.encode("ascii", "backslashreplace").decode()
-    fsname = ascii_label.replace("\\", "\\\\").replace(",", "\\,")
-    told = {f"fsname={fsname}", f"subtype={mountpoint.SUBTYPE}"}
-    told |= {name for name in ("allow_other", "default_permissions") if getattr(options, name)}
-    told |= {name for name in ("suid", "dev") if getattr(options, name)}
-    if options.read_only or options.cid:
-        told.add("ro")
-    if not options.update_atime:
-        told.add("noatime")
-    if not options.execute:
-        told.add("noexec")
-    return told
-
-
-def _init(transport: Transport, point: str, options: MountOptions) -> None:
-    """Mount. libfuse explains a refusal on stderr only, so that is where the reason comes from."""
-    with _captured_stderr() as said:
-        try:
-            pyfuse3.init(transport, point, kernel_options(options))
-            return
-        except RuntimeError as error:
-            reason = " ".join(said().split()) or str(error)
-    if "not permitted" in reason.lower() or "permission denied" in reason.lower():
-        raise MountNotPermitted(
-            f"{point}: {reason} (mount as root; in a container, allow /dev/fuse and SYS_ADMIN)"
-        )
-    raise MountFailed(f"{point}: {reason} (`ipfs-mfs doctor` checks what a mount needs)")
-
-
-@contextmanager
-def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Collect what C code writes to stderr meanwhile; yields a function that gives it so far."""
-    with tempfile.TemporaryFile() as collected:
-        saved = os.dup(2)
-        os.dup2(collected.fileno(), 2)
-
-        def so_far() -> str:
-            collected.seek(0)
-            return collected.read().decode(errors="replace")
-
-        try:
-            yield so_far
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

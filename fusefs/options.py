@@ -15,6 +15,8 @@ from fusefs.errors import InvalidMountOption
 DEFAULT_READ_AHEAD_BYTES = 1 << 20
 DEFAULT_ROOT = "main"
 SYNC_POLICIES = ("fsync", "close", "always")
+AUTO, PYFUSE3, KERNEL = "auto", "pyfuse3", "kernel"
+TRANSPORTS = (AUTO, PYFUSE3, KERNEL)
 _SIZE = re.compile(r"(\d+)([kKmM]?)")
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
@@ -47,6 +49,8 @@ class MountOptions:
     read_ahead_bytes: int = DEFAULT_READ_AHEAD_BYTES
     sync: str = "fsync"
     """When an answer means durable: `fsync` when asked, `close` also at close(2), `always`."""
+    transport: str = AUTO
+    """How to talk to the kernel: through libfuse, or in its own protocol."""
     profile: str | None = None
     """Profile of the root, should the mount have to create it. Not used in this layer."""
 
@@ -70,6 +74,8 @@ class MountOptions:
             raise InvalidMountOption("root=, all and cid= exclude each other (choose one)")
         if self.sync not in SYNC_POLICIES:
             raise InvalidMountOption(f"sync={self.sync}: one of {', '.join(SYNC_POLICIES)}")
+        if self.transport not in TRANSPORTS:
+            raise InvalidMountOption(f"transport={self.transport}: one of {', '.join(TRANSPORTS)}")
 
     @property
     def root_name(self) -> str | None:
@@ -120,6 +126,7 @@ _VALUED: dict[str, tuple[str, Callable[[str], object]]] = {
     "umask": ("umask", _number(8, 0o1000)),
     "read_ahead": ("read_ahead_bytes", _size),
     "sync": ("sync", _text),
+    "transport": ("transport", _text),
     "profile": ("profile", _text),
 }
 _FLAGS: dict[str, dict[str, object]] = {

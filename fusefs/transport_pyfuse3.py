@@ -6,7 +6,7 @@ Invariants:
 - The event loop never waits for the device: see `pace` for what runs where. Every call that is
   handed to a thread has a deadline, because pyfuse3 cannot pass on the kernel's interrupts and a
   process waiting for an answer cannot be killed.
-- pyfuse3 keeps its session in module globals: one mount per process. `mount.py` guards that.
+- pyfuse3 keeps its session in module globals: one mount per process. `session_pyfuse3` guards that.
 
 Threads: handlers run in the loop's thread; notifications may come from any thread.
 """
@@ -38,33 +38,11 @@ from fusefs.filesystem import FileSystem
 from fusefs.loop import Loop
 from fusefs.pace import Pace
 from fusefs.rounds import Rounds
+from fusefs.transport import ENTRY_TIMEOUT_S, LIST_COUNT_MIN, Counters, Paces
 from mfs.node import Stat
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-ENTRY_TIMEOUT_S = 3600.0
-"""How long the kernel trusts names and attributes. Long, because this program is the only writer
-and tells the kernel about changes that do not come through it."""
-VIRTUAL_TIMEOUT_S = 1.0
-"""For names in virtual directories, which the program's commands add and remove."""
-DEADLINE_S = 30.0
-SYNC_DEADLINE_S = 300.0
-"""For calls that write out what others left dirty, which a slow device makes long and not wrong."""
-WORKER_COUNT = 48
-"""Above the number of requests that a few stuck calls may hold, below pyfuse3's 99 tasks."""
-LIST_COUNT_MIN = 16
-BIG_TRANSFER_BYTES = 128 << 10
-"""From this size on, hashing and copying pay for the hand-over to a thread, where they run beside
-the loop (hashlib lets go of the interpreter's lock)."""
-
-
-class Counters:
-    """What went wrong since the mount; for `stats` and for tests."""
-
-    def __init__(self) -> None:
-        self.unexpected_errors = 0
-        self.timeouts = 0
 
 
 class _Outcome(Generic[T]):
@@ -96,22 +74,9 @@ class Transport(pyfuse3.Operations):
         self.counters = Counters()
         self._fs = filesystem
         self._loop = loop
-        of_inode, of_handle = filesystem.inode_waits, filesystem.handle_waits
-        waits, closes = filesystem.write_waits, filesystem.close_waits
-        self._lookup = Pace("lookup", DEADLINE_S, of_inode)
-        self._attributes = Pace("attributes", DEADLINE_S, of_inode)
-        self._names = Pace("names", SYNC_DEADLINE_S, of_inode)
-        self._open = Pace("open", SYNC_DEADLINE_S, of_inode)
-        self._close = Pace("close", SYNC_DEADLINE_S, of_handle, always_threaded=closes)
-        self._small_read = Pace("read", DEADLINE_S, of_handle)
-        self._big_read = Pace("read", DEADLINE_S, of_handle, always_threaded=True)
-        self._small_write = Pace("write", SYNC_DEADLINE_S, of_handle, always_threaded=waits)
-        self._big_write = Pace("write", SYNC_DEADLINE_S, of_handle, always_threaded=True)
+        self.paces = Paces(filesystem)
         self._list_count = LIST_COUNT_MIN
-        self._list = Pace("readdir", DEADLINE_S, of_handle)
-        self._sync = Pace("fsync", SYNC_DEADLINE_S, of_handle, always_threaded=True)
         self._rounds = Rounds(loop)
-        self._facts = Pace("facts", SYNC_DEADLINE_S, of_inode, always_threaded=True)
 
     # ------------------------------------------------------------------- running a call
 
@@ -179,7 +144,7 @@ class Transport(pyfuse3.Operations):
 
     async def lookup(self, parent_inode: int, name: bytes, _ctx: RequestContext) -> EntryAttributes:
         try:
-            stat = await self._call(self._lookup, self._fs.lookup, parent_inode, name)
+            stat = await self._call(self.paces.lookup, self._fs.lookup, parent_inode, name)
         except FUSEError as error:
             if error.errno != errno.ENOENT or not self._fs.remembers_missing(parent_inode):
                 raise
@@ -193,10 +158,10 @@ class Transport(pyfuse3.Operations):
         try:
             self._fs.forget(inode_list)
         except Exception as error:  # noqa: BLE001  # forget has no answer that could carry an error
-            self._errno(self._lookup, error)
+            self._errno(self.paces.lookup, error)
 
     async def getattr(self, inode: int, _ctx: RequestContext) -> EntryAttributes:
-        return self._entry(await self._call(self._attributes, self._fs.getattr, inode))
+        return self._entry(await self._call(self.paces.attributes, self._fs.getattr, inode))
 
     async def setattr(
         self,
@@ -222,18 +187,18 @@ class Transport(pyfuse3.Operations):
         if fields.update_ctime:
             changes["ctime_ns"] = attr.st_ctime_ns
         return self._entry(
-            await self._call(self._attributes, self._fs.setattr, inode, changes, ctx.uid)
+            await self._call(self.paces.attributes, self._fs.setattr, inode, changes, ctx.uid)
         )
 
     async def readlink(self, inode: int, _ctx: RequestContext) -> bytes:
-        return await self._call(self._attributes, self._fs.readlink, inode)
+        return await self._call(self.paces.attributes, self._fs.readlink, inode)
 
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         return self._entry(
             await self._call(
-                self._names, self._fs.mknod, parent_inode, name, mode, rdev, ctx.uid, ctx.gid
+                self.paces.names, self._fs.mknod, parent_inode, name, mode, rdev, ctx.uid, ctx.gid
             )
         )
 
@@ -242,7 +207,7 @@ class Transport(pyfuse3.Operations):
     ) -> EntryAttributes:
         return self._entry(
             await self._call(
-                self._names, self._fs.mkdir, parent_inode, name, mode, ctx.uid, ctx.gid
+                self.paces.names, self._fs.mkdir, parent_inode, name, mode, ctx.uid, ctx.gid
             )
         )
 
@@ -251,7 +216,7 @@ class Transport(pyfuse3.Operations):
     ) -> EntryAttributes:
         return self._entry(
             await self._call(
-                self._names, self._fs.symlink, parent_inode, name, target, ctx.uid, ctx.gid
+                self.paces.names, self._fs.symlink, parent_inode, name, target, ctx.uid, ctx.gid
             )
         )
 
@@ -259,14 +224,14 @@ class Transport(pyfuse3.Operations):
         self, inode: int, new_parent_inode: int, new_name: bytes, _ctx: RequestContext
     ) -> EntryAttributes:
         return self._entry(
-            await self._call(self._names, self._fs.link, inode, new_parent_inode, new_name)
+            await self._call(self.paces.names, self._fs.link, inode, new_parent_inode, new_name)
         )
 
     async def unlink(self, parent_inode: int, name: bytes, _ctx: RequestContext) -> None:
-        await self._call(self._names, self._fs.unlink, parent_inode, name)
+        await self._call(self.paces.names, self._fs.unlink, parent_inode, name)
 
     async def rmdir(self, parent_inode: int, name: bytes, _ctx: RequestContext) -> None:
-        await self._call(self._names, self._fs.rmdir, parent_inode, name)
+        await self._call(self.paces.names, self._fs.rmdir, parent_inode, name)
 
     async def rename(
         self,
@@ -278,7 +243,7 @@ class Transport(pyfuse3.Operations):
         _ctx: RequestContext,
     ) -> None:
         await self._call(
-            self._names,
+            self.paces.names,
             self._fs.rename,
             parent_inode_old,
             name_old,
@@ -293,7 +258,7 @@ class Transport(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         handle, stat = await self._call(
-            self._open,
+            self.paces.open,
             self._fs.create,
             parent_inode,
             name,
@@ -307,27 +272,27 @@ class Transport(pyfuse3.Operations):
 
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         handle = await self._call(
-            self._open, self._fs.open, inode, flags, ctx.uid, undo=self._fs.release
+            self.paces.open, self._fs.open, inode, flags, ctx.uid, undo=self._fs.release
         )
         return FileInfo(fh=handle, keep_cache=True)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        pace = self._small_read if size < BIG_TRANSFER_BYTES else self._big_read
+        pace = self.paces.read(size)
         # Any contiguous buffer will do; pyfuse3 says bytes.
         return cast(bytes, await self._call(pace, self._fs.read, fh, off, size))
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        pace = self._small_write if len(buf) < BIG_TRANSFER_BYTES else self._big_write
+        pace = self.paces.write(len(buf))
         return await self._call(pace, self._fs.write, fh, off, buf)
 
     async def flush(self, fh: int) -> None:
         if not self._fs.close_waits:
             # The kernel takes this for "never needed" and saves a round trip on every close(2).
             raise FUSEError(errno.ENOSYS)
-        await self._call(self._close, self._fs.flush, fh)
+        await self._call(self.paces.close, self._fs.flush, fh)
 
     async def release(self, fh: int) -> None:
-        await self._call(self._close, self._fs.release, fh)
+        await self._call(self.paces.close, self._fs.release, fh)
 
     async def fsync(self, fh: int, _datasync: bool) -> None:
         await self._made_durable(self._fs.fsync, fh)
@@ -335,7 +300,7 @@ class Transport(pyfuse3.Operations):
     # ------------------------------------------------------------------------ directories
 
     async def opendir(self, inode: int, _ctx: RequestContext) -> int:
-        return await self._call(self._open, self._fs.opendir, inode, undo=self._fs.releasedir)
+        return await self._call(self.paces.open, self._fs.opendir, inode, undo=self._fs.releasedir)
 
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         # In batches as long as the last reply: a worker must not touch `token`, which pyfuse3
@@ -343,7 +308,7 @@ class Transport(pyfuse3.Operations):
         wanted = self._list_count
         position, total, more = start_id, 0, True
         while more:
-            batch = await self._call(self._list, self._fs.readdir, fh, position, wanted)
+            batch = await self._call(self.paces.list, self._fs.readdir, fh, position, wanted)
             accepted = 0
             for name, stat, next_id in batch:
                 if not pyfuse3.readdir_reply(token, name, self._entry(stat), next_id):
@@ -355,7 +320,7 @@ class Transport(pyfuse3.Operations):
         self._list_count = max(LIST_COUNT_MIN, total + 1)
 
     async def releasedir(self, fh: int) -> None:
-        await self._call(self._close, self._fs.releasedir, fh)
+        await self._call(self.paces.close, self._fs.releasedir, fh)
 
     async def fsyncdir(self, fh: int, _datasync: bool) -> None:
         await self._made_durable(self._fs.fsyncdir, fh)
@@ -363,10 +328,10 @@ class Transport(pyfuse3.Operations):
     async def _made_durable(self, function: Callable[[int], None], fh: int) -> None:
         # All of a tree becomes durable together, so one call answers all who ask for that.
         key = self._fs.branch_of(fh) or fh
-        await self._rounds.join(key, lambda: self._call(self._sync, function, fh))
+        await self._rounds.join(key, lambda: self._call(self.paces.sync, function, fh))
 
     async def statfs(self, _ctx: RequestContext) -> StatvfsData:
-        facts = await self._call(self._attributes, self._fs.statfs, TOP_INODE)
+        facts = await self._call(self.paces.attributes, self._fs.statfs, TOP_INODE)
         reply = StatvfsData()
         reply.f_bsize = reply.f_frsize = STATFS_BLOCK_BYTES
         reply.f_blocks = facts.total_bytes // STATFS_BLOCK_BYTES
@@ -379,17 +344,17 @@ class Transport(pyfuse3.Operations):
     # ------------------------------------------------------------------------- attributes
 
     async def getxattr(self, inode: int, name: bytes, _ctx: RequestContext) -> bytes:
-        pace = self._facts if name.startswith(b"ipfs.") else self._attributes
+        pace = self.paces.facts if name.startswith(b"ipfs.") else self.paces.attributes
         return await self._call(pace, self._fs.getxattr, inode, name)
 
     async def setxattr(self, inode: int, name: bytes, value: bytes, _ctx: RequestContext) -> None:
-        await self._call(self._attributes, self._fs.setxattr, inode, name, value)
+        await self._call(self.paces.attributes, self._fs.setxattr, inode, name, value)
 
     async def listxattr(self, inode: int, _ctx: RequestContext) -> Sequence[bytes]:
-        return await self._call(self._attributes, self._fs.listxattr, inode)
+        return await self._call(self.paces.attributes, self._fs.listxattr, inode)
 
     async def removexattr(self, inode: int, name: bytes, _ctx: RequestContext) -> None:
-        await self._call(self._attributes, self._fs.removexattr, inode, name)
+        await self._call(self.paces.attributes, self._fs.removexattr, inode, name)
 
     # -------------------------------------------------------------------------- converting
 

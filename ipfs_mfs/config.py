@@ -19,7 +19,7 @@ from ipfs_mfs.sizes import parse_size_bytes
 PROGRAM = "ipfs-mfs"
 DEFAULT_ROOT = "main"
 DEFAULT_PROFILE = "unixfs-v1-2025"
-TRANSPORTS = ("auto", "pyfuse3")
+TRANSPORTS = ("auto", "pyfuse3", "kernel")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # A unix socket path must fit into sockaddr_un.sun_path: 108 bytes with the closing NUL.
 SOCKET_PATH_MAX_BYTES = 107

@@ -29,7 +29,7 @@ from dataclasses import replace
 from blkdev.errors import StoreError
 from fusefs.errors import FusefsError, MountBusy
 from fusefs.mount import Mount
-from fusefs.options import MountOptions
+from fusefs.options import AUTO, MountOptions
 from ipfs_mfs import __version__, api, interrupt, owner
 from ipfs_mfs.config import Config, load
 from ipfs_mfs.control import ControlServer
@@ -53,6 +53,8 @@ class ActiveMount:
 
     def __init__(self, node: "Daemon", point: str, text: str) -> None:
         self.options = MountOptions.parse(text)
+        if self.options.transport == AUTO:
+            self.options = replace(self.options, transport=node.transport)
         self.text = text
         self.point = point
         node.prepare_view(self.options)
@@ -92,6 +94,7 @@ class Daemon(Node):
         # The ownership ends with the process and not before, so that whoever waits for it meets
         # neither an open store nor a process that still runs.
         super().__init__(replace(opened, lock=owner.Lock.none()))
+        self.transport = opened.config.transport
         self._ownership = opened.lock
         self._place = place
         self._mounting = threading.Lock()

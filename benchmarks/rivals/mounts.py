@@ -75,7 +75,9 @@ class Gocryptfs:
 
 
 class IpfsMfs:
-    """Ours, on the raw device."""
+    """Ours, on the raw device, through libfuse."""
+
+    transport = "pyfuse3"
 
     def __init__(self, place: Path) -> None:
         self.folder = place / "ipfs-mfs"
@@ -87,7 +89,10 @@ class IpfsMfs:
             run(program, "format", device.path, "--force")
             device.fill()
             log = undo.enter_context((place / "ipfs-mfs.log").open("w"))
-            command = (program, "mount", str(self.folder), "--store", device.path, "--foreground")
+            command = (
+                program, "mount", str(self.folder), "--store", device.path, "--foreground",
+                "--transport", self.transport,
+            )  # fmt: skip
             server = undo.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
             undo.callback(server.terminate)
             _wait_until(lambda: os.path.ismount(self.folder))
@@ -98,9 +103,19 @@ class IpfsMfs:
         self._undo.close()
 
 
+class IpfsMfsKernel(IpfsMfs):
+    """Ours, in the kernel's own protocol."""
+
+    transport = "kernel"
+
+
 def mounts() -> dict[str, type[MountedFileSystem]]:
     """Those that this machine can mount."""
-    found: dict[str, type[MountedFileSystem]] = {"ipfs-mfs": IpfsMfs, "ext4": Ext4}
+    found: dict[str, type[MountedFileSystem]] = {
+        "ipfs-mfs": IpfsMfs,
+        "ipfs-mfs, kernel": IpfsMfsKernel,
+        "ext4": Ext4,
+    }
     if shutil.which("gocryptfs"):
         found["gocryptfs"] = Gocryptfs
     return found

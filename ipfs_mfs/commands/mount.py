@@ -26,9 +26,14 @@ from ipfs_mfs.sizes import size_text
     metavar="OPTIONS",
     multiple=True,
     help="Comma separated: root=NAME (default main), all, cid=CID, ro, allow_other, uid=, gid=, "
-    "umask=, noatime, read_ahead=, sync=fsync|close|always, nonempty.",
+    "umask=, noatime, read_ahead=, sync=fsync|close|always, nonempty, "
+    "transport=auto|pyfuse3|kernel.",
 )
-@click.option("--transport", type=click.Choice(TRANSPORTS), help="How to talk to the kernel.")
+@click.option(
+    "--transport",
+    type=click.Choice(TRANSPORTS),
+    help="How to talk to the kernel: through libfuse (auto), or in its own protocol.",
+)
 @click.option("--foreground", is_flag=True, help="Stay here until Ctrl-C; log to the terminal.")
 def command(
     app: App,

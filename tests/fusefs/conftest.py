@@ -17,6 +17,7 @@ import pytest
 
 from blkdev.device import open_device
 from blkdev.store import Store
+from fusefs.options import KERNEL, PYFUSE3
 from tests.users import let_others_through
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -108,15 +109,17 @@ class Server:
 class Mounts:
     """Starts servers; `finish` ends them and removes whatever mount is left."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, transport: str) -> None:
         self.folder = folder
+        self._transport = transport
         self.point = folder / "mnt"
         self.point.mkdir()
         self.store = folder / "store.blk"
         self._servers: list[Server] = []
 
     def start(self, options: str = "", *, store: str | Path | None = None) -> Server:
-        server = Server(self.point, options, str(store or self.store))
+        told = ",".join(filter(None, [options, f"transport={self._transport}"]))
+        server = Server(self.point, told, str(store or self.store))
         self._servers.append(server)
         return server
 
@@ -147,19 +150,25 @@ class Mounts:
             store.close()
 
 
+@pytest.fixture(scope="module", params=[PYFUSE3, KERNEL])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Everything that is mounted is mounted in both ways."""
+    return request.param
+
+
 @pytest.fixture
-def mounts(tmp_path: Path):
+def mounts(tmp_path: Path, transport: str):
     """Nothing is mounted yet."""
-    mounts = Mounts(tmp_path)
+    mounts = Mounts(tmp_path, transport)
     yield mounts
     mounts.finish()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory):
+def server(tmp_path_factory: pytest.TempPathFactory, transport: str):
     """One root, mounted once for all tests of a module that need nothing of their own."""
     folder = tmp_path_factory.mktemp("shared")
-    mounts = Mounts(folder)
+    mounts = Mounts(folder, transport)
     options = ""
     if os.geteuid() == 0:
         options = "allow_other,suid"

@@ -172,7 +172,8 @@ class FakeTree:
         except KeyError:
             raise NoSuchAttribute(repr(name)) from None
 
-    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        del flags
         self._node(ino).xattrs[name] = value
 
     def listxattr(self, ino: int) -> list[bytes]:

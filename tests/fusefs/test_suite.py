@@ -1,4 +1,4 @@
-"""The conformance suite of file systems on a real mount."""
+"""The conformance suite of file systems on a real mount, of each transport."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class MountDriver:
 class SharedMount:
     """One mount for all cases, each in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.mounts = Mounts(folder)
+    def __init__(self, folder: Path, transport: str) -> None:
+        self.mounts = Mounts(folder, transport)
         self.server = self.mounts.mount()
 
     def remount(self) -> None:
@@ -126,8 +126,8 @@ class SharedMount:
 
 
 @pytest.fixture(scope="module")
-def shared_mount(tmp_path_factory: pytest.TempPathFactory):
-    shared = SharedMount(tmp_path_factory.mktemp("suite"))
+def shared_mount(tmp_path_factory: pytest.TempPathFactory, transport: str):
+    shared = SharedMount(tmp_path_factory.mktemp("suite"), transport)
     yield shared
     try:
         shared.remount()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.options import KERNEL, PYFUSE3
 from tests.fusefs.conftest import REPOSITORY
 
 pytestmark = pytest.mark.needs_fuse
@@ -155,7 +156,7 @@ def test_a_folder_and_a_file_in_it_may_share_a_call(fake):
 def test_a_stuck_call_ends_at_its_deadline_and_its_caller_can_be_killed(fake):
     fake.ask("import threading")
     fake.ask("stuck = threading.Event()")
-    fake.ask("mount._transport._sync.deadline_s = 0.3")
+    fake.ask("mount._session.paces.sync.deadline_s = 0.3")
     fake.ask(f"{TREE}.fsync = lambda ino: stuck.wait(60) and None")
     with (fake.point / "file").open("wb") as file:
         started = time.monotonic()
@@ -169,8 +170,8 @@ def test_a_stuck_call_ends_at_its_deadline_and_its_caller_can_be_killed(fake):
 def test_a_file_opened_too_late_for_its_caller_is_closed_again(fake):
     (fake.point / "file").write_text("x")
     fake.ask("import threading, time")
-    fake.ask("mount._transport._open.deadline_s = 0.2")
-    fake.ask("mount._transport._open.always_threaded = True")
+    fake.ask("mount._session.paces.open.deadline_s = 0.2")
+    fake.ask("mount._session.paces.open.always_threaded = True")
     fake.ask(f"opens = {TREE}.open")
     fake.ask(f"{TREE}.open = lambda ino: (time.sleep(1), opens(ino)) and None")
     fails(errno.ETIMEDOUT, os.open, fake.point / "file", os.O_RDONLY)
@@ -367,13 +368,35 @@ def test_a_second_server_at_one_mount_point_is_refused(fake, mounts):
     assert listing(fake.point) == []
 
 
-def test_a_second_mount_in_one_process_is_refused_and_named(fake, mounts):
+@pytest.mark.parametrize("transport", [PYFUSE3], indirect=True, scope="module")
+def test_a_second_mount_of_libfuse_in_one_process_is_refused_and_named(fake, mounts):
     other = mounts.folder / "other"
     other.mkdir()
     fake.ask("from fusefs.mount import Mount")
     answer = fake.ask_raw(f"Mount(roots, {str(other)!r}).run()")
     assert answer.startswith("! SessionLimit: ")
     assert str(fake.point) in answer and "-o all" in answer
+
+
+@pytest.mark.parametrize("transport", [KERNEL], indirect=True, scope="module")
+def test_one_process_may_serve_several_mounts_without_libfuse(fake, mounts):
+    other = mounts.folder / "second"
+    other.mkdir()
+    fake.ask("import threading")
+    fake.ask("from fusefs.mount import Mount")
+    fake.ask("from fusefs.options import MountOptions")
+    options = "MountOptions.parse('root=other,transport=kernel')"
+    fake.ask(f"second = Mount(roots, {str(other)!r}, {options})")
+    fake.ask("up = threading.Event()")
+    fake.ask("threading.Thread(target=second.run, args=(up.set,)).start()")
+    assert fake.ask("up.wait(20)")
+    (other / "file").write_text("of the other root")
+    assert (other / "file").read_text() == "of the other root"
+    assert listing(fake.point) == []
+    fake.ask("second.unmount()")
+    assert listing(other) == []
+    (fake.point / "still").write_text("there")
+    assert fake.terminate() == "ended"
 
 
 def test_what_is_in_the_way_is_named(mounts):
@@ -400,13 +423,15 @@ def test_a_root_that_is_not_there_is_named_before_anything_is_mounted(mounts):
     assert not is_mounted(mounts.point)
 
 
-def test_a_failing_ready_ends_the_mount_and_is_reported(mounts):
+def test_a_failing_ready_ends_the_mount_and_is_reported(mounts, transport):
     program = (
         "import sys; sys.path.insert(0, '.')\n"
         "from fusefs.mount import Mount\n"
+        "from fusefs.options import MountOptions\n"
         "from tests.fusefs.fake_tree import FakeRoots\n"
         "def ready(): raise RuntimeError('nobody listens')\n"
-        f"Mount(FakeRoots('main'), {str(mounts.point)!r}).run(ready)\n"
+        f"options = MountOptions(transport={transport!r})\n"
+        f"Mount(FakeRoots('main'), {str(mounts.point)!r}, options).run(ready)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -418,3 +443,61 @@ def test_a_failing_ready_ends_the_mount_and_is_reported(mounts):
     )
     assert "nobody listens" in done.stderr
     assert not is_mounted(mounts.point)
+
+
+WAITS = """
+import ctypes, os, signal, sys
+if sys.argv[2] == "alarms":
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+print("waits", flush=True)
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.fsync(descriptor), ctypes.get_errno(), flush=True)
+"""
+
+
+def waiting(point, how):
+    """A process that is in `fsync`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS, str(point / "file"), how], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "waits\n"
+    return process
+
+
+@pytest.mark.parametrize("transport", [KERNEL], indirect=True, scope="module")
+def test_a_process_that_waits_can_be_killed_long_before_the_deadline(fake):
+    fake.ask("import threading")
+    fake.ask("stuck = threading.Event()")
+    fake.ask(f"{TREE}.fsync = lambda ino: stuck.wait(60) and None")
+    process = waiting(fake.point, "quietly")
+    time.sleep(0.2)
+    started = time.monotonic()
+    process.kill()
+    process.wait(20)
+    assert time.monotonic() - started < 10
+    process.stdout.close()
+    (fake.point / "others").write_text("go on")
+    fake.ask("stuck.set()")
+    assert fake.terminate() == "ended"
+
+
+@pytest.mark.parametrize("transport", [KERNEL], indirect=True, scope="module")
+def test_an_fsync_does_not_fail_because_an_alarm_goes_off(fake):
+    fake.ask("import time")
+    fake.ask(f"{TREE}.fsync = lambda ino: time.sleep(2.5)")
+    process = waiting(fake.point, "alarms")
+    assert process.stdout.readline() == "0 0\n"
+    process.wait(20)
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("transport", [KERNEL], indirect=True, scope="module")
+def test_a_mount_whose_serving_fails_is_taken_away_and_the_failure_said(fake):
+    fake.ask("mount._session._crew._serve = lambda turn: 1 / 0")
+    with pytest.raises(OSError):
+        (fake.point / "wakes the reader").touch()
+        (fake.point / "meets nobody").touch()
+    assert fake.wait_ended().startswith("ended ZeroDivisionError")
+    assert not is_mounted(fake.point)

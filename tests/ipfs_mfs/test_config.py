@@ -66,7 +66,7 @@ def test_another_file_can_be_named(tmp_path):
         ('stoer = "/x"', "unknown setting 'stoer'"),
         ("store = ", "not valid TOML"),
         ('store_size = "big"', "store_size: 'big' is not a size"),
-        ('transport = "smoke"', "transport: 'smoke' is none of auto, pyfuse3"),
+        ('transport = "smoke"', "transport: 'smoke' is none of auto, pyfuse3, kernel"),
         ("flush_tick = 0", "not a number of seconds above 0"),
         ('flush_tick = "x"', "flush_tick: could not convert"),
     ],

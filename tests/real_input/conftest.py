@@ -2,20 +2,27 @@
 
 import pytest
 
+from fusefs.options import KERNEL, PYFUSE3
 from tests.ipfs_mfs.program import World
 from tests.real_input import trees
 
 
-def roomy_world(base):
+def roomy_world(base, transport):
     made = World.make(base)
-    made.environment["IPFS_MFS_STORE_SIZE"] = "2G"
+    made.environment |= {"IPFS_MFS_STORE_SIZE": "2G", "IPFS_MFS_TRANSPORT": transport}
     return made
 
 
+@pytest.fixture(scope="module", params=[PYFUSE3, KERNEL])
+def transport(request):
+    """All that is done on a mount is done on both kinds."""
+    return request.param
+
+
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, transport):
     """A world of its own, nothing mounted."""
-    made = roomy_world(tmp_path)
+    made = roomy_world(tmp_path, transport)
     yield made
     made.clean_up()
 
@@ -28,9 +35,9 @@ def mounted(world):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, transport):
     """One mounted world for the tests of a module, each of which keeps to its own folder."""
-    made = roomy_world(tmp_path_factory.mktemp("shared"))
+    made = roomy_world(tmp_path_factory.mktemp("shared"), transport)
     made.run("mount", made.mountpoint)
     yield made
     made.clean_up()
