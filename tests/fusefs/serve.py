@@ -29,6 +29,7 @@ from fusefs.options import MountOptions
 from tests.fusefs.fake_tree import FakeRoots
 
 STORE_SIZE_BYTES = 1 << 30
+_saying = threading.Lock()
 
 
 def open_roots(place: str) -> dict[str, Any]:
@@ -70,9 +71,15 @@ def evaluate(line: str, names: dict[str, Any]) -> str:
         return f"! {type(error).__name__}: {error}"
 
 
+def say(line: str) -> None:
+    """One line: threads that print at the same time mix theirs, as its end is another write."""
+    with _saying:
+        print(line, flush=True)
+
+
 def answer(names: dict[str, Any], mount: Mount) -> None:
     for line in sys.stdin:
-        print(evaluate(line.strip(), names), flush=True)
+        say(evaluate(line.strip(), names))
     leave(mount, lazy=True)
 
 
@@ -89,7 +96,7 @@ def main() -> int:
     try:
         mount = Mount(names["roots"], point, MountOptions.parse(options))
     except FusefsError as error:
-        print(f"ended {type(error).__name__}: {error}", flush=True)
+        say(f"ended {type(error).__name__}: {error}")
         return 1
     names["mount"] = mount
     names["counters"] = mount.counters
@@ -99,7 +106,7 @@ def main() -> int:
 
     def serve() -> None:
         try:
-            mount.run(lambda: print("ready", flush=True))
+            mount.run(lambda: say("ready"))
         except Exception as error:
             failure.append(error)
 
@@ -110,7 +117,7 @@ def main() -> int:
         if hasattr(names.get(part), "close"):
             names[part].close()
     said = f" {type(failure[0]).__name__}: {failure[0]}" if failure else ""
-    print(f"ended{said}", flush=True)
+    say(f"ended{said}")
     return 1 if failure else 0
 
 
