@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusefs.errors import InvalidMountOption
-from fusefs.options import SYNC_POLICIES, MountOptions, to_text
+from fusefs.options import SYNC_POLICIES, TRANSPORTS, MountOptions, to_text
 
 
 def test_no_options_mean_the_main_root_checked_by_the_kernel():
@@ -66,6 +66,7 @@ def test_later_options_win_and_blanks_do_not_matter():
         ("read_ahead=1G", "needs a size"),
         ("read_ahead=-1", "needs a size"),
         ("sync=sometimes", "one of fsync, close, always"),
+        ("transport=smoke", "one of auto, pyfuse3, kernel"),
         ("root=a,all", "exclude each other"),
         ("cid=b,all", "exclude each other"),
         ("root=a,cid=b", "exclude each other"),
@@ -104,6 +105,7 @@ NAMES = st.text(string.ascii_letters + string.digits + "-_. ", min_size=1).map(s
         update_atime=st.booleans(),
         read_ahead_bytes=st.integers(0, 1 << 30),
         sync=st.sampled_from(SYNC_POLICIES),
+        transport=st.sampled_from(TRANSPORTS),
     )
 )
 def test_options_survive_the_way_to_another_process(options):
