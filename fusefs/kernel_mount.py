@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
-import errno
 import os
 import shutil
 import socket
@@ -21,8 +20,6 @@ from fusefs.errors import FusefsError, FusermountMissing, MountFailed, MountNotP
 from fusefs.options import MountOptions
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME = 1, 2, 4, 8, 1024
-_ALLOW = "mount as root; in a container, allow /dev/fuse and SYS_ADMIN"
-_DOCTOR = "`ipfs-mfs doctor` checks what a mount needs"
 
 
 def mount(point: str, options: MountOptions) -> int:
@@ -45,26 +42,48 @@ def source(options: MountOptions) -> str:
     return label.encode("ascii", "backslashreplace").decode()
 
 
+def told(options: MountOptions) -> set[str]:
+    """What fusermount3 and libfuse are told; the rest of the options is done in this layer."""
+    fsname = source(options).replace("\\", "\\\\").replace(",", "\\,")
+    words = {f"fsname={fsname}", f"subtype={mountpoint.SUBTYPE}"}
+    same = ("allow_other", "default_permissions", "suid", "dev")
+    words |= {name for name in same if getattr(options, name)}
+    if options.read_only or options.cid is not None:
+        words.add("ro")
+    if not options.update_atime:
+        words.add("noatime")
+    if not options.execute:
+        words.add("noexec")
+    return words
+
+
+def refusal(point: str, reason: str) -> FusefsError:
+    """The error for a mount that was refused for this reason, in words of the system."""
+    if "not permitted" in reason.lower() or "permission denied" in reason.lower():
+        return MountNotPermitted(
+            f"{point}: {reason} (mount as root; in a container, allow /dev/fuse and SYS_ADMIN)"
+        )
+    return MountFailed(f"{point}: {reason} (`ipfs-mfs doctor` checks what a mount needs)")
+
+
 def _as_root(point: str, options: MountOptions) -> int:
     try:
         mode = stat.S_IFMT(os.stat(point).st_mode)  # noqa: PTH116  # str in and out
         descriptor = os.open(mountpoint.DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise MountFailed(f"{error.filename}: {error.strerror} ({_DOCTOR})") from error
-    told = [f"fd={descriptor}", f"rootmode={mode:o}", "user_id=0", "group_id=0"]
-    told += [name for name in ("default_permissions", "allow_other") if getattr(options, name)]
+        raise refusal(str(error.filename), str(error.strerror)) from error
+    data = [f"fd={descriptor}", f"rootmode={mode:o}", "user_id=0", "group_id=0"]
+    data += [name for name in ("default_permissions", "allow_other") if getattr(options, name)]
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = (
         source(options).encode(), os.fsencode(point), mountpoint.FSTYPE.encode(),
-        ctypes.c_ulong(_flags(options)), ",".join(told).encode(),
+        ctypes.c_ulong(_flags(options)), ",".join(data).encode(),
     )  # fmt: skip
     if libc.mount(*arguments) == 0:
         return descriptor
     code = ctypes.get_errno()
     os.close(descriptor)
-    if code in (errno.EPERM, errno.EACCES):
-        raise MountNotPermitted(f"{point}: {os.strerror(code)} ({_ALLOW})")
-    raise MountFailed(f"{point}: {os.strerror(code)} ({_DOCTOR})")
+    raise refusal(point, os.strerror(code))
 
 
 def _flags(options: MountOptions) -> int:
@@ -82,16 +101,10 @@ def _as_user(point: str, options: MountOptions) -> int:
     program = shutil.which("fusermount3")
     if program is None:
         raise FusermountMissing
-    fsname = source(options).replace("\\", "\\\\").replace(",", "\\,")
-    told = [f"fsname={fsname}", f"subtype={mountpoint.SUBTYPE}"]
-    told += [name for name in ("default_permissions", "allow_other") if getattr(options, name)]
-    told += ["ro"] if options.read_only or options.cid is not None else []
-    told += [] if options.execute else ["noexec"]
-    told += [] if options.update_atime else ["noatime"]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         done = subprocess.run(
-            [program, "-o", ",".join(told), "--", point],
+            [program, "-o", ",".join(sorted(told(options))), "--", point],
             env=os.environ | {"_FUSE_COMMFD": str(theirs.fileno())},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -103,9 +116,7 @@ def _as_user(point: str, options: MountOptions) -> int:
     if descriptor is not None:
         return descriptor
     reason = done.stderr.decode(errors="replace").strip() or "fusermount3 gave no descriptor"
-    if "not permitted" in reason.lower() or "permission denied" in reason.lower():
-        raise MountNotPermitted(f"{point}: {reason} ({_ALLOW})")
-    raise MountFailed(f"{point}: {reason} ({_DOCTOR})")
+    raise refusal(point, reason)
 
 
 def _received(channel: socket.socket) -> int | None:

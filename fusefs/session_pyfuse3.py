@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pyfuse3
 
-from fusefs import loop, mountpoint
-from fusefs.errors import MountFailed, MountNotPermitted, SessionLimit
+from fusefs import kernel_mount, loop
+from fusefs.errors import SessionLimit
 from fusefs.filesystem import FileSystem
 from fusefs.loop import Loop
 from fusefs.options import MountOptions
@@ -70,36 +70,15 @@ def _end_session() -> None:
     _session_lock.release()
 
 
-def kernel_options(options: MountOptions) -> set[str]:
-    """What libfuse is told; the rest of the options is done in this layer."""
-    label = f"{mountpoint.SUBTYPE}:{options.describe()}"
-    ascii_label = label.encode("ascii", "backslashreplace").decode()
-    fsname = ascii_label.replace("\\", "\\\\").replace(",", "\\,")
-    told = {f"fsname={fsname}", f"subtype={mountpoint.SUBTYPE}"}
-    told |= {name for name in ("allow_other", "default_permissions") if getattr(options, name)}
-    told |= {name for name in ("suid", "dev") if getattr(options, name)}
-    if options.read_only or options.cid:
-        told.add("ro")
-    if not options.update_atime:
-        told.add("noatime")
-    if not options.execute:
-        told.add("noexec")
-    return told
-
-
 def _init(transport: Transport, point: str, options: MountOptions) -> None:
     """Mount. libfuse explains a refusal on stderr only, so that is where the reason comes from."""
     with _captured_stderr() as said:
         try:
-            pyfuse3.init(transport, point, kernel_options(options))
+            pyfuse3.init(transport, point, kernel_mount.told(options))
             return
         except RuntimeError as error:
             reason = " ".join(said().split()) or str(error)
-    if "not permitted" in reason.lower() or "permission denied" in reason.lower():
-        raise MountNotPermitted(
-            f"{point}: {reason} (mount as root; in a container, allow /dev/fuse and SYS_ADMIN)"
-        )
-    raise MountFailed(f"{point}: {reason} (`ipfs-mfs doctor` checks what a mount needs)")
+    raise kernel_mount.refusal(point, reason)
 
 
 @contextmanager

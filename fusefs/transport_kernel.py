@@ -13,7 +13,6 @@ Threads: handlers run in the threads of the crew; `stop` and the invalidations m
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -155,7 +154,9 @@ class KernelSession:
 
     def _errno(self, what: str, error: Exception) -> int:
         code = errno_of(error)
-        return self._unexpected(what, error) if code is None else code
+        if code is None or isinstance(error, MalformedRequest):
+            return self._unexpected(what, error)
+        return code
 
     def _unexpected(self, what: str, error: Exception) -> int:
         self.counters.unexpected_errors += 1
@@ -168,8 +169,10 @@ class KernelSession:
             os.writev(self._descriptor, [wire.answer(unique, len(data)), data])
         except OSError as error:
             if isinstance(answer, Undoable):
-                with contextlib.suppress(Exception):
+                try:
                     answer.undo()
+                except Exception as late:  # noqa: BLE001  # nobody is there to be told
+                    self._errno("taking back an answer", late)
             self._lost(error)
 
     def _refuse(self, unique: int, code: int) -> None:

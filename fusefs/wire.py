@@ -27,7 +27,6 @@ MINOR_MIN: Final = 31
 MAX_WRITE_BYTES: Final = 1 << 20
 REQUEST_SIZE_MAX_BYTES: Final = MAX_WRITE_BYTES + 4096
 """A write with its headers, or any other request: names and attributes are far smaller."""
-NAME_SIZE_MAX_BYTES: Final = 1024
 PAGE_SIZE_BYTES: Final = 4096
 
 # Requests (enum fuse_opcode).

@@ -20,6 +20,7 @@ PROGRAM = "ipfs-mfs"
 DEFAULT_ROOT = "main"
 DEFAULT_PROFILE = "unixfs-v1-2025"
 TRANSPORTS = ("auto", "pyfuse3", "kernel")
+"""Those of `fusefs.options`, which is not loaded for `--help`; a test compares them."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # A unix socket path must fit into sockaddr_un.sun_path: 108 bytes with the closing NUL.
 SOCKET_PATH_MAX_BYTES = 107

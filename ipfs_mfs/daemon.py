@@ -54,7 +54,7 @@ class ActiveMount:
     def __init__(self, node: "Daemon", point: str, text: str) -> None:
         self.options = MountOptions.parse(text)
         if self.options.transport == AUTO:
-            self.options = replace(self.options, transport=node.transport)
+            self.options = replace(self.options, transport=node.config.transport)
         self.text = text
         self.point = point
         node.prepare_view(self.options)
@@ -94,7 +94,6 @@ class Daemon(Node):
         # The ownership ends with the process and not before, so that whoever waits for it meets
         # neither an open store nor a process that still runs.
         super().__init__(replace(opened, lock=owner.Lock.none()))
-        self.transport = opened.config.transport
         self._ownership = opened.lock
         self._place = place
         self._mounting = threading.Lock()
@@ -195,8 +194,7 @@ class Daemon(Node):
                 return self._info_of(active, created=True)
         if active.point != mountpoint:
             raise SecondMount(
-                f"this store is mounted at {active.point} already, and pyfuse3 serves one mount "
-                "per process",
+                f"this store is mounted at {active.point} already, and its daemon serves one mount",
                 f"`ipfs-mfs umount {active.point}`, then mount with -o all to see every root",
             )
         return self._info_of(active, created=False)

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from ipfs_mfs.config import SOCKET_PATH_MAX_BYTES, Config, load, socket_dir, with_flags
+from fusefs import options
+from ipfs_mfs.config import (
+    SOCKET_PATH_MAX_BYTES,
+    TRANSPORTS,
+    Config,
+    load,
+    socket_dir,
+    with_flags,
+)
 from ipfs_mfs.errors import BadSetting
 
 
@@ -112,3 +120,7 @@ def test_a_user_has_the_session_directory_or_one_in_tmp(tmp_path, monkeypatch):
     config = load(environment(tmp_path, XDG_RUNTIME_DIR="/run/user/987654"))
     assert config.runtime_dir == Path("/run/user/987654/ipfs-mfs")
     assert load(environment(tmp_path)).runtime_dir == Path("/tmp/ipfs-mfs-987654")
+
+
+def test_transports_of_the_settings_are_those_of_the_mount():
+    assert TRANSPORTS == options.TRANSPORTS
