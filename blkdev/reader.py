@@ -188,7 +188,7 @@ class Reader:
             self._check_open()
             for entry in self._index.entries():
                 by_slot.setdefault(fmt.location_slot(entry[1]), array("Q")).extend(entry)
-        return self._keys_of(list(by_slot.values()))
+        return self._keys_of([by_slot[slot] for slot in sorted(by_slot)])
 
     def _keys_of(self, snapshot: list[array[int]]) -> Iterator[bytes]:
         """Keys of (fingerprint, location) pairs; those that were moved or replaced are followed."""

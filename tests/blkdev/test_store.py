@@ -718,3 +718,16 @@ def test_reads_need_no_device_on_a_miss():
     before = device.counts["read"]
     assert not any(store.has_many(key for key, _ in blocks(1000, 500)))
     assert device.counts["read"] == before
+
+
+def test_keys_come_in_the_order_of_the_device_over_all_segments():
+    """Not in that of their fingerprints, which another salt makes another."""
+    for _ in range(5):
+        device = RamDevice(SIZE_BYTES)
+        Store.format(device, segment_size_bytes=SMALL_SEGMENT_BYTES)
+        store = Store.open(device)
+        items = blocks(0, 600, 500)
+        put(store, items)
+        store.commit()
+        assert len(store._catalog.segments) > 3
+        assert list(store.keys()) == [key for key, _ in items]
